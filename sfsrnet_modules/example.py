@@ -1,0 +1,139 @@
+"""One test mixture to listen to and to look at: the paper's figure 4.
+
+``python -m sfsrnet_modules.example FOLDER --model FOLDER`` draws the spectrograms of an example that
+a training left in its output folder.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import soundfile
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.metrics import in_order, si_snr_i
+from sfsrnet_modules.separate import write_wav
+
+matplotlib.use("Agg")  # no screen on a cluster
+from matplotlib import pyplot as plt  # noqa: E402
+
+DYNAMIC_RANGE = 70  # dB below the loudest bin: what is softer is drawn black
+
+
+def write_example(test_set: Dataset, results: Path, folder: Path, sample_rate: int) -> Path:
+    """Write the mixture and the sources of a typical test item as wav files.
+
+    Arguments
+    ---------
+    test_set : Dataset
+        Items with ``id``, ``mixture`` [T] and ``sources`` [T, C].
+    results : Path
+        ``test_results.csv``; the item with the median SI-SNRi is taken, not the best.
+    folder : Path
+        Where to; made if need be.
+    sample_rate : int
+        Hz.
+
+    Returns
+    -------
+    Path
+        The folder, with ``mixture.wav``, ``source1.wav`` and so on.
+    """
+    scores = pd.read_csv(results, index_col="id", dtype={"id": str})["si_snr_i"].sort_values()
+    typical = scores.index[len(scores) // 2]
+    item = next(item for item in test_set if item["id"] == typical)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_wav(folder / "mixture.wav", item["mixture"], sample_rate)
+    for i, source in enumerate(item["sources"].mT, start=1):
+        write_wav(folder / f"source{i}.wav", source, sample_rate)
+    return folder
+
+
+def draw(separator: SFSRNetSeparation, folder: Path) -> Path:
+    """Draw mixture, estimates before and after SR, and sources of an example as spectrograms.
+
+    Returns
+    -------
+    Path
+        ``<folder>/spectrograms.png``: a column a source, linear frequency as in the paper.
+    """
+    mixture = separator.load_mixture(folder / "mixture.wav")  # [1, T]
+    paths = sorted(folder.glob("source*.wav"))
+    sources = torch.stack([torch.from_numpy(soundfile.read(p)[0]).float() for p in paths], dim=1)
+    estimates = separator.separate_estimates(mixture).float().cpu()  # [E, 1, T, C]
+    mixture = mixture[0].cpu()  # [T]
+    rows = {"mixture": mixture.unsqueeze(1).expand_as(sources)}
+    names = ["estimate"] if len(estimates) == 1 else ["estimate before SR", "estimate after SR"]
+    for name, estimate in zip(names, estimates[:, 0], strict=True):
+        print(f"{name}: SI-SNRi {si_snr_i(mixture, sources, estimate):.2f} dB")
+        rows[name] = _at_source_level(in_order(sources, estimate), sources)  # [T, C]
+    rows["source"] = sources
+    picture = folder / "spectrograms.png"
+    _draw_grid(rows, separator.hparams.sample_rate, picture)
+    return picture
+
+
+def _at_source_level(estimate: Tensor, sources: Tensor) -> Tensor:
+    return estimate * ((estimate * sources).sum(0) / estimate.square().sum(0).clamp_min(1e-12))
+
+
+def _draw_grid(rows: dict[str, Tensor], sample_rate: int, path: Path) -> None:
+    num_spks = next(iter(rows.values())).shape[1]
+    top = max(_decibels(x[:, c]).max() for x in rows.values() for c in range(num_spks))
+    figure, axes = plt.subplots(
+        len(rows),
+        num_spks,
+        figsize=(6 * num_spks, 2.2 * len(rows)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for i, (name, waveforms) in enumerate(rows.items()):
+        for c in range(num_spks):
+            image = _draw_one(axes[i, c], waveforms[:, c], sample_rate, top)
+            axes[i, c].set_title(name if name == "mixture" else f"{name}, speaker {c + 1}")
+        axes[i, 0].set_ylabel("kHz")
+    for axis in axes[-1]:
+        axis.set_xlabel("s")
+    figure.colorbar(image, ax=axes, label="dB", shrink=0.5)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_one(axis, waveform: Tensor, sample_rate: int, top: float):
+    extent = (0, len(waveform) / sample_rate, 0, sample_rate / 2000)
+    return axis.imshow(
+        _decibels(waveform) - top,
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        cmap="magma",
+        vmin=-DYNAMIC_RANGE,
+        vmax=0,
+    )
+
+
+def _decibels(waveform: Tensor) -> Tensor:
+    window = torch.hann_window(256)  # 32 ms at 8 kHz, the frame of SR
+    spectrum = torch.stft(waveform, 256, 64, window=window, pad_mode="constant", return_complex=True)
+    return 20 * spectrum.abs().clamp_min(1e-8).log10()  # [F, L]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw the example in the folder of the command line."""
+    parser = argparse.ArgumentParser(description="Draw an example's spectrograms.")
+    parser.add_argument("folder", type=Path, help="with mixture.wav, source1.wav, source2.wav")
+    parser.add_argument("--model", required=True, help="exported model folder")
+    args = parser.parse_args(arguments)
+    print(draw(SFSRNetSeparation.from_hparams(source=args.model), args.folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

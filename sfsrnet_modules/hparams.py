@@ -1,0 +1,77 @@
+"""Reads the command line and the yaml file; turns bad input into one line."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+
+NO_DATA = (
+    "no --data_folder given: name a folder with one sub-folder a speaker, holding wav, flac or ogg "
+    "files, for instance `python train.py {file} --data_folder LibriSpeech/dev-clean`; "
+    "hparams/mini.yaml needs none, it fetches its own corpus"
+)
+
+
+def load_hparams(arguments: list[str]) -> tuple[str, dict, str, dict]:
+    """Parse the command line and build what the yaml file describes.
+
+    Arguments
+    ---------
+    arguments : list of str
+        The yaml file, then ``--key value`` pairs and SpeechBrain's run options.
+
+    Returns
+    -------
+    hparams_file : str
+        The yaml file.
+    run_opts : dict
+        SpeechBrain's run options.
+    overrides : str
+        The other keys, as yaml.
+    hparams : dict
+        What was built.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, where the file is missing, a key unknown or the data folder not given.
+    """
+    hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
+    try:
+        with open(hparams_file, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file, overrides, overrides_must_match=True)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"there is no file {hparams_file}: the first argument is a yaml file, for instance "
+            "hparams/mini.yaml"
+        ) from error
+    except KeyError as error:
+        raise ValueError(_unknown_key(str(error), hparams_file)) from error
+    except ValueError as error:
+        if "'data_folder' is a !PLACEHOLDER" in str(error):
+            raise ValueError(NO_DATA.format(file=hparams_file)) from error
+        raise
+    return hparams_file, run_opts, overrides, hparams
+
+
+def _unknown_key(message: str, hparams_file: str) -> str:
+    """Name the key, and the one that was probably meant. `message` is HyperPyYAML's."""
+    unknown = re.search(r"Override '(.*?)' not found", message).group(1)
+    with open(hparams_file, encoding="utf-8") as file:
+        known = re.findall(r"^(\w+):", file.read(), flags=re.MULTILINE)
+    close = difflib.get_close_matches(unknown, known, n=1)
+    hint = f"did you mean --{close[0]}?" if close else f"its keys are {', '.join(known)}"
+    return f"--{unknown} is neither a key of {hparams_file} nor a run option of SpeechBrain: {hint}"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with the sentence of a ValueError, without a trace, where the input is bad."""
+    try:
+        yield
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,216 @@
+"""Permutation-invariant SI-SNR, and the multi-loss whose targets grow in sampling rate.
+
+B batch, T samples, C sources, E estimates; the source axis comes last, as in SpeechBrain.
+"""
+
+from collections.abc import Sequence
+from itertools import permutations
+
+import torch
+from speechbrain.dataio.dataio import length_to_mask
+from speechbrain.utils.autocast import fwd_default_precision
+from torch import Tensor, nn
+from torchaudio.transforms import Resample
+
+EPS = 1e-8  # on powers: SI-SNR of silence is finite, about -80 dB
+
+
+def pairwise_si_snr(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """SI-SNR of every estimate against every source.
+
+    Arguments
+    ---------
+    estimates, sources : torch.Tensor
+        [B, T, C].
+    lengths : torch.Tensor, optional
+        Length of each item as a share of T, [B]; what lies beyond does not count.
+
+    Returns
+    -------
+    torch.Tensor
+        dB, [B, estimate, source].
+
+    Example
+    -------
+    >>> sources = torch.randn(1, 800, 2)
+    >>> (pairwise_si_snr(3 * sources.flip(2), sources) > 60).squeeze()
+    tensor([[False,  True],
+            [ True, False]])
+    """
+    mask = _mask(estimates, lengths)  # [B, T, 1]
+    estimates = _zero_mean(estimates, mask).unsqueeze(3)  # [B, T, C, 1]
+    sources = _zero_mean(sources, mask).unsqueeze(2)  # [B, T, 1, C]
+    product = (estimates * sources).sum(1, keepdim=True)  # [B, 1, C, C]
+    target = product * sources / (sources.square().sum(1, keepdim=True) + EPS)  # [B, T, C, C]
+    noise = estimates - target
+    return 10 * torch.log10((target.square().sum(1) + EPS) / (noise.square().sum(1) + EPS))
+
+
+def best_order(scores: Tensor) -> Tensor:
+    """The assignment of estimates to sources with the highest mean score.
+
+    Arguments
+    ---------
+    scores : torch.Tensor
+        [B, estimate, source].
+
+    Returns
+    -------
+    torch.Tensor
+        [B, C]: the estimate that belongs to each source. All C! orders are tried.
+
+    Example
+    -------
+    >>> best_order(torch.tensor([[[0.0, 0.0, 9.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]]))
+    tensor([[1, 2, 0]])
+    """
+    num_spks = scores.shape[2]
+    orders = torch.tensor(list(permutations(range(num_spks))), device=scores.device)  # [C!, C]
+    means = scores[:, orders, torch.arange(num_spks, device=scores.device)].mean(2)  # [B, C!]
+    return orders[means.argmax(1)]
+
+
+def reorder(estimates: Tensor, order: Tensor) -> Tensor:
+    """Bring `estimates` [B, T, C] into the order of the sources; `order` is of :func:`best_order`."""
+    return estimates.gather(2, order.unsqueeze(1).expand_as(estimates))
+
+
+def pit_si_snr(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """SI-SNR under the best order of the estimates, mean over sources: dB, [B]."""
+    scores = pairwise_si_snr(estimates, sources, lengths)  # [B, C, C]
+    return scores.gather(1, best_order(scores).unsqueeze(1)).mean((1, 2))
+
+
+class MultiLoss(nn.Module):
+    """The paper's loss: mean over the blocks' estimates, plus the super-resolution output's.
+
+    Every term is a permutation-invariant negative SI-SNR of its own (uPIT). Estimate k is compared
+    with the sources at the k-th rate, so that early blocks may leave the fine detail to later ones.
+
+    Arguments
+    ---------
+    rates : sequence of int
+        Hz, one a block (paper: 500, 1000, 2000, 3000, 4000, 5000, 8000, 8000). A separator with E
+        estimates takes the last E of them.
+    sample_rate : int
+        Hz, of estimates and sources.
+    low_rate : str
+        "resample": estimate and source are resampled to the rate and compared there. "lowpass": the
+        source is low-passed to the rate's band and compared at the full rate.
+    max_si_snr : float, optional
+        dB; an item that is separated better than this stops pulling at the weights.
+
+    Example
+    -------
+    >>> loss = MultiLoss([2000, 8000], sample_rate=8000)
+    >>> sources = torch.randn(4, 800, 2)
+    >>> total, terms = loss(torch.randn(3, 4, 800, 2), sources, has_refined=True)
+    >>> list(terms)
+    ['block1_2000Hz', 'block2_8000Hz', 'sr']
+    """
+
+    def __init__(
+        self,
+        rates: Sequence[int],
+        sample_rate: int,
+        low_rate: str = "resample",
+        max_si_snr: float | None = None,
+    ):
+        super().__init__()
+        if low_rate not in ("resample", "lowpass"):
+            raise ValueError(f"low_rate is {low_rate!r}: choose 'resample' or 'lowpass'")
+        if not rates or not all(0 < rate <= sample_rate for rate in rates):
+            raise ValueError(
+                f"rates are {list(rates)}: give at least one, each above 0 and at most the sample "
+                f"rate of {sample_rate} Hz"
+            )
+        self.rates = list(rates)
+        self.sample_rate = sample_rate
+        self.low_rate = low_rate
+        self.max_si_snr = max_si_snr
+        low = sorted(set(self.rates) - {sample_rate})
+        self.down = nn.ModuleDict({str(rate): Resample(sample_rate, rate) for rate in low})
+        self.up = nn.ModuleDict({str(rate): Resample(rate, sample_rate) for rate in low})
+
+    @fwd_default_precision(cast_inputs=torch.float32)
+    def forward(
+        self,
+        estimates: Tensor,
+        sources: Tensor,
+        lengths: Tensor | None = None,
+        has_refined: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss.
+
+        Arguments
+        ---------
+        estimates : torch.Tensor
+            [E, B, T, C], with the refined estimate last where there is one.
+        sources : torch.Tensor
+            [B, T, C].
+        lengths : torch.Tensor, optional
+            Length of each item as a share of T, [B].
+        has_refined : bool
+            Whether the last estimate is that of super-resolution.
+
+        Returns
+        -------
+        total : torch.Tensor
+            The loss, a scalar.
+        terms : dict of str to torch.Tensor
+            Each term's SI-SNR in dB, mean over the batch, detached.
+
+        Raises
+        ------
+        ValueError
+            Where there are more blocks' estimates than rates.
+        """
+        blocks = estimates[:-1] if has_refined else estimates
+        if len(blocks) > len(self.rates):
+            raise ValueError(
+                f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` one value a block"
+            )
+        rates = self.rates[len(self.rates) - len(blocks) :]
+        scores = {
+            f"block{index}_{rate}Hz": self._score_at(rate, estimate, sources, lengths)
+            for index, (rate, estimate) in enumerate(zip(rates, blocks, strict=True), start=1)
+        }
+        loss = -torch.stack([self._limited(score) for score in scores.values()]).mean()
+        if has_refined:
+            scores["sr"] = pit_si_snr(estimates[-1], sources, lengths)  # [B]
+            loss = loss - self._limited(scores["sr"]).mean()
+        return loss, {name: score.detach().mean() for name, score in scores.items()}
+
+    def _limited(self, score: Tensor) -> Tensor:
+        return score if self.max_si_snr is None else score.clamp_max(self.max_si_snr)
+
+    def _score_at(
+        self, rate: int, estimate: Tensor, sources: Tensor, lengths: Tensor | None
+    ) -> Tensor:
+        if rate < self.sample_rate:
+            mask = _mask(sources, lengths)
+            estimate, sources = estimate * mask, sources * mask
+            sources = _along_time(self.down[str(rate)], sources)  # [B, T * rate / sample_rate, C]
+            if self.low_rate == "resample":
+                estimate = _along_time(self.down[str(rate)], estimate)
+            else:
+                sources = _along_time(self.up[str(rate)], sources)[:, : estimate.shape[1]]
+        return pit_si_snr(estimate, sources, lengths)  # [B]
+
+
+def _along_time(resample: Resample, x: Tensor) -> Tensor:
+    return resample(x.mT.contiguous()).mT  # [B, T, C] -> [B, T', C]
+
+
+def _mask(x: Tensor, lengths: Tensor | None) -> Tensor:
+    batch, num_samples = x.shape[:2]
+    if lengths is None:
+        return x.new_ones(batch, num_samples, 1)
+    # ceil, as resampling makes ceil(T * new / old) samples; the margin forgives rounding of a share
+    valid = (lengths * num_samples - 1e-3).ceil()
+    return length_to_mask(valid, num_samples, dtype=x.dtype).unsqueeze(2)  # [B, T, 1]
+
+
+def _zero_mean(x: Tensor, mask: Tensor) -> Tensor:
+    mean = (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    return (x - mean) * mask

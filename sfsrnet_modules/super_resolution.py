@@ -1,0 +1,196 @@
+"""The super-resolution network (SR): refines the magnitudes of the estimates, above all the high band.
+
+Source: Rixen & Renz, AAAI 2022, section on super-resolution. What the paper leaves open is a switch
+of :class:`SuperResolution`; the default is named there.
+B batch, T samples, C sources, F frequency bins, L frames.
+"""
+
+import torch
+from speechbrain.lobes.models.dual_path import select_norm
+from speechbrain.utils.autocast import fwd_default_precision
+from torch import Tensor, nn
+
+FLOOR = 1e-5  # of magnitudes, -100 dB of a full-scale sine's bin: keeps quotients finite in silence
+MAX_QUOTIENT = 2.0  # a source's share of the mixture is about 0..1, more where sources cancel
+
+
+class SuperResolution(nn.Module):
+    """Adds what four 2-D convolutions find missing to the magnitudes of the estimates.
+
+    They see the magnitudes of the mixture, of the C estimates and, with the heuristic, of C guesses
+    at the high band. The phase stays the estimate's own. The output layer starts at zero, so that
+    training starts from the estimate itself.
+
+    Arguments
+    ---------
+    num_spks : int
+        Sources C.
+    n_fft : int
+        STFT frame in samples (paper: 256, 32 ms at 8 kHz).
+    hop : int
+        STFT step in samples (paper: 64, 8 ms at 8 kHz).
+    channels : sequence of int
+        Filters of the convolutions but the last, which has C (paper: 128, 256, 128).
+    kernels : sequence of int
+        Sides of the square kernels, odd, one more than `channels` (paper: 5, 9, 11, 11).
+    heuristic : bool
+        Whether the guesses at the high band are part of the input.
+    quotient : str
+        Of the heuristic: "estimate_over_mixture" or "mixture_over_estimate".
+    norm : str or None
+        Before each ReLU: "cln" (over channels at each bin), "gln" or "ln" (over the whole item) as
+        SpeechBrain names them, "bn" (over the batch), None.
+    last_relu : bool
+        A ReLU on the last convolution as well; the residual can then take no energy away.
+
+    Example
+    -------
+    >>> sr = SuperResolution(num_spks=2, channels=[8, 8, 8], kernels=[3, 3, 3, 3])
+    >>> mixture, estimate = torch.randn(4, 1001), torch.randn(4, 1001, 2)
+    >>> refined = sr(mixture, estimate)
+    >>> torch.allclose(refined, estimate, atol=1e-5)
+    True
+    """
+
+    def __init__(
+        self,
+        num_spks: int = 2,
+        n_fft: int = 256,
+        hop: int = 64,
+        channels: tuple[int, ...] = (128, 256, 128),
+        kernels: tuple[int, ...] = (5, 9, 11, 11),
+        heuristic: bool = True,
+        quotient: str = "estimate_over_mixture",
+        norm: str | None = "cln",
+        last_relu: bool = False,
+    ):
+        super().__init__()
+        _check_choice("quotient", quotient, QUOTIENTS)
+        _check_choice("norm", norm, ("cln", "gln", "ln", "bn", None))
+        self.n_fft = n_fft
+        self.hop = hop
+        self.heuristic = heuristic
+        self.quotient = quotient
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        inputs = 1 + (2 if heuristic else 1) * num_spks
+        self.layers = _convolutions([inputs, *channels, num_spks], kernels, norm, last_relu)
+
+    def forward(self, mixture: Tensor, estimate: Tensor) -> Tensor:
+        """Refine `estimate`.
+
+        Arguments
+        ---------
+        mixture : torch.Tensor
+            [B, T].
+        estimate : torch.Tensor
+            [B, T, C].
+
+        Returns
+        -------
+        torch.Tensor
+            [B, T, C], of exactly the length of the estimate.
+        """
+        mixture_magnitude = self.stft(mixture.unsqueeze(2)).abs()  # [B, 1, F, L]
+        spectrum = self.stft(estimate)  # [B, C, F, L]
+        magnitude = spectrum.abs()  # [B, C, F, L]
+        features = [mixture_magnitude, magnitude]
+        if self.heuristic:
+            features.append(high_band_guess(mixture_magnitude, magnitude, self.quotient))
+        residual = self.layers(torch.cat(features, dim=1)).to(magnitude.dtype)  # [B, C, F, L]
+        change = torch.relu(magnitude + residual) - magnitude  # the sum stays >= 0
+        phase = spectrum / magnitude.clamp_min(FLOOR)
+        return self.istft(spectrum + change * phase, estimate.shape[1])  # [B, T, C]
+
+    @fwd_default_precision(cast_inputs=torch.float32)
+    def stft(self, waveform: Tensor) -> Tensor:
+        """Transform `waveform` [B, T, C] to its spectrum [B, C, F, L]; zeros surround it."""
+        spectrum = torch.stft(
+            waveform.mT.flatten(0, 1),
+            self.n_fft,
+            self.hop,
+            window=self.window,
+            pad_mode="constant",  # "reflect" would need more than half a frame of samples
+            return_complex=True,
+        )  # [B * C, F, L]
+        return spectrum.unflatten(0, (waveform.shape[0], waveform.shape[2]))
+
+    @fwd_default_precision
+    def istft(self, spectrum: Tensor, num_samples: int) -> Tensor:
+        """Transform `spectrum` [B, C, F, L] back to [B, `num_samples`, C]."""
+        waveform = torch.istft(
+            spectrum.flatten(0, 1), self.n_fft, self.hop, window=self.window, length=num_samples
+        )  # [B * C, T]
+        return waveform.unflatten(0, spectrum.shape[:2]).mT
+
+
+def high_band_guess(mixture: Tensor, estimate: Tensor, quotient: str) -> Tensor:
+    """Guess the high half of each estimate's spectrum from its low half: the paper's heuristic.
+
+    At each frame the low halves are summed over frequency; their quotient, floored and clamped so
+    that silence gives no infinity, times the mixture's high half is the guess.
+
+    Arguments
+    ---------
+    mixture : torch.Tensor
+        Magnitudes [B, 1, F, L].
+    estimate : torch.Tensor
+        Magnitudes [B, C, F, L].
+    quotient : str
+        "estimate_over_mixture": the estimate's share of the low band, which the paper's words
+        describe. "mixture_over_estimate": its inverse, as in the paper's formula.
+
+    Returns
+    -------
+    torch.Tensor
+        [B, C, F, L], zero in the low half.
+
+    Example
+    -------
+    >>> mixture = torch.ones(1, 1, 4, 1)
+    >>> high_band_guess(mixture, 0.25 * mixture, "estimate_over_mixture").flatten()
+    tensor([0.0000, 0.0000, 0.2500, 0.2500])
+    """
+    half = mixture.shape[2] // 2
+    low_mixture = mixture[:, :, :half].sum(2, keepdim=True)  # [B, 1, 1, L]
+    low_estimate = estimate[:, :, :half].sum(2, keepdim=True)  # [B, C, 1, L]
+    share = QUOTIENTS[quotient](low_mixture, low_estimate)  # [B, C, 1, L]
+    guess = share * mixture[:, :, half:]  # [B, C, F - half, L]
+    return torch.cat([torch.zeros_like(estimate[:, :, :half]), guess], dim=2)
+
+
+def _floored_quotient(over: Tensor, under: Tensor) -> Tensor:
+    return (over / under.clamp_min(FLOOR)).clamp_max(MAX_QUOTIENT)
+
+
+QUOTIENTS = {
+    "estimate_over_mixture": lambda mixture, estimate: _floored_quotient(estimate, mixture),
+    "mixture_over_estimate": lambda mixture, estimate: _floored_quotient(mixture, estimate),
+}
+
+
+def _convolutions(
+    channels: list[int], kernels: tuple[int, ...], norm: str | None, last_relu: bool
+) -> nn.Sequential:
+    if len(kernels) != len(channels) - 1:
+        raise ValueError(
+            f"{len(kernels)} kernels for {len(channels) - 2} channels: give one kernel more than "
+            "channels, the last convolution has a filter a source"
+        )
+    layers = []
+    for n_in, n_out, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
+        layers += [nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2), _norm(norm, n_out), nn.ReLU()]
+    output = layers[-3]
+    nn.init.zeros_(output.weight)  # training starts from the estimate itself
+    nn.init.zeros_(output.bias)
+    return nn.Sequential(*layers[:-2], *(layers[-1:] if last_relu else []))
+
+
+def _norm(name: str | None, channels: int) -> nn.Module:
+    if name is None:
+        return nn.Identity()
+    return nn.BatchNorm2d(channels) if name == "bn" else select_norm(name, channels, 4)
+
+
+def _check_choice(key: str, value: str | None, choices) -> None:
+    if value not in choices:
+        raise ValueError(f"{key} is {value!r}: choose one of {', '.join(map(str, choices))}")

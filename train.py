@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Trains, tests and exports a separator: ``python train.py hparams/mini.yaml [--key value ...]``."""
+
+import sys
+from pathlib import Path
+
+import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU-only torch
+
+# isort: split
+import speechbrain as sb
+from speechbrain.utils.distributed import run_on_main
+
+from sfsrnet_modules.brain import Separation
+from sfsrnet_modules.example import write_example
+from sfsrnet_modules.export import export_model
+from sfsrnet_modules.hparams import load_hparams, one_line_errors
+from sfsrnet_modules.pretrained import load_stock_weights
+
+
+def main(arguments: list[str]) -> None:
+    """Load the hyperparameters, prepare the data, fit, evaluate, export."""
+    with one_line_errors():
+        hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
+        sb.utils.distributed.ddp_init_group(run_opts)
+        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        run_on_main(hparams["prepare"])
+        train_set, valid_set, test_set = (
+            hparams[name]() for name in ("train_set", "valid_set", "test_set")
+        )
+        if hparams["start_from"] is not None:
+            load_stock_weights(hparams["separator"], hparams["start_from"])
+
+    brain = Separation(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    brain.fit(
+        hparams["epoch_counter"],
+        train_set,
+        valid_set,
+        train_loader_kwargs=hparams["train_loader"],
+        valid_loader_kwargs=hparams["test_loader"],
+    )
+    brain.evaluate(test_set, max_key="si_snr_i", test_loader_kwargs=hparams["test_loader"])
+    run_on_main(finish, args=[hparams, hparams_file, overrides, test_set])
+
+
+def finish(hparams: dict, hparams_file: str, overrides: str, test_set) -> None:
+    """Export the best model, and leave a test mixture to listen to beside it."""
+    output = Path(hparams["output_folder"])
+    model = export_model(hparams["model"], hparams_file, overrides, hparams["export_folder"])
+    example = write_example(
+        test_set, output / "test_results.csv", output / "example", hparams["sample_rate"]
+    )
+    print(f"Model: {model}")
+    print(f"To listen: python -m sfsrnet_modules.separate {example}/mixture.wav --model {model} -o {example}")
+    print(f"To look:   python -m sfsrnet_modules.example {example} --model {model}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
