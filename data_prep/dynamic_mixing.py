@@ -146,9 +146,12 @@ class DynamicMixing(Dataset):
         rng = np.random.default_rng([self.seed, epoch, index])
         sources = self._draw_sources(rng)  # [T, C]
         sources *= np.float32(peak_scale(sources))
-        # [T], summed by numpy: torch would start threads for it
-        mixture, sources = torch.from_numpy(sources.sum(axis=-1)), torch.from_numpy(sources)
-        return {"id": f"epoch{epoch}-{index}", "mixture": mixture, "sources": sources}
+        mixture = sources.sum(axis=-1)  # [T], by numpy: torch would start threads for it
+        return {
+            "id": f"epoch{epoch}-{index}",
+            "mixture": torch.from_numpy(mixture),
+            "sources": torch.from_numpy(np.ascontiguousarray(sources)),
+        }
 
     def _draw_sources(self, rng: np.random.Generator) -> np.ndarray:
         levels_db = draw_levels_db(rng, self.num_spks)
@@ -158,7 +161,7 @@ class DynamicMixing(Dataset):
             if rms_db(source) > SILENCE_DB:  # else nothing of the speaker can be read, or a pause
                 sources.append(source)
             if len(sources) == self.num_spks:
-                return np.stack(sources, axis=-1)  # [T, C]
+                return np.stack(sources).T  # [T, C], a view: sums over C are quick
         raise OSError(
             f"Fewer than {self.num_spks} speakers of {self.manifest} can be read: "
             "check data_root, or prepare the data again"

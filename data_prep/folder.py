@@ -233,8 +233,8 @@ def split_speakers(
         Too few speakers.
     """
     longest = pool.groupby("speaker")["duration"].max()  # sorted by speaker
-    order = longest.index[longest >= MIN_MIXED].to_numpy()
-    order = np.random.default_rng(seed).permutation(order)
+    order = longest.index[longest >= MIN_MIXED]
+    order = order[np.random.default_rng(seed).permutation(len(order))]
     _check_speakers(len(longest), len(order), num_spks)
     room = min(len(longest) - num_spks, len(order))  # train keeps num_spks speakers at least
     num_valid = np.clip(round(valid_share * len(order)), num_spks, room - num_spks)

@@ -36,6 +36,8 @@ import soundfile as sf
 from scipy.signal import butter, resample_poly, sosfilt
 from tqdm import tqdm
 
+from data_prep import folder
+
 logger = logging.getLogger(__name__)
 
 
@@ -153,8 +155,8 @@ def build(cache_folder: str, sample_rate: int = 8000) -> Path:
     ValueError
         Where the packages cannot be had; the message is one sentence and the way out.
     """
-    cache = Path(cache_folder).resolve()
-    corpus, sources = cache / f"mini-{sample_rate}", cache / "mini-sources"
+    corpus = corpus_folder(cache_folder, sample_rate)
+    sources = corpus.parent / "mini-sources"
     if not is_whole(corpus):
         corpus.mkdir(parents=True, exist_ok=True)
         packages = fetch_packages(sources)
@@ -163,6 +165,35 @@ def build(cache_folder: str, sample_rate: int = 8000) -> Path:
     for leftover in ("debs", "apt", "unpacked", "parts"):
         shutil.rmtree(sources / leftover, ignore_errors=True)
     return corpus
+
+
+def corpus_folder(cache_folder: str, sample_rate: int) -> Path:
+    """Returns `<cache_folder>/mini-<sample_rate>`, the folder of the corpus, built or not."""
+    return Path(cache_folder).resolve() / f"mini-{sample_rate}"
+
+
+def prepare(data_folder: str, cache_folder: str, sample_rate: int, **arguments) -> None:
+    """Makes the manifests, having built the corpus where `data_folder` is the mini corpus.
+
+    Arguments
+    ---------
+    data_folder : str
+        ``<cache_folder>/mini-<sample_rate>``, or any other folder of speech, which must be there.
+    cache_folder : str
+        Where the corpus is built.
+    sample_rate : int
+        Hz.
+    **arguments
+        Of :func:`data_prep.folder.prepare`.
+
+    Raises
+    ------
+    ValueError
+        The corpus cannot be built, or the folder not be used.
+    """
+    if Path(data_folder).resolve() == corpus_folder(cache_folder, sample_rate):
+        build(cache_folder, sample_rate)
+    folder.prepare(data_folder, sample_rate=sample_rate, **arguments)
 
 
 def is_whole(corpus: Path) -> bool:

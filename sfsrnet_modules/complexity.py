@@ -1,5 +1,7 @@
 """Size and cost of a model: parameters, multiply-accumulates for a second of audio."""
 
+from math import prod
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +21,8 @@ def count_parameters(model: nn.Module) -> int:
 def macs_per_second(model: nn.Module, sample_rate: int) -> int:
     """Count the multiply-accumulates of separating one second of audio.
 
-    Counted are matrix products, convolutions and attention, of one real forward in evaluation.
+    Counted are matrix products, convolutions, attention and LSTMs, of one real forward in
+    evaluation.
 
     Arguments
     ---------
@@ -36,7 +39,21 @@ def macs_per_second(model: nn.Module, sample_rate: int) -> int:
     device = next(model.parameters()).device
     was_training = model.training
     # with gradients on, attention runs through the operations that the counter knows
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter:
         model.eval()(torch.zeros(1, sample_rate, device=device))
     model.train(was_training)
     return counter.get_total_flops() // 2
+
+
+def _cpu_lstm(frames, input_weight, state_weight, *args, **kwargs) -> int:
+    """Operations of one direction of one layer, from shapes; `frames` are [L, B, N]."""
+    return 2 * frames[0] * frames[1] * (prod(input_weight) + prod(state_weight))
+
+
+def _cuda_lstm(frames, weights, *args, **kwargs) -> int:
+    matrices = [shape for shape in weights if len(shape) == 2]
+    return 2 * frames[0] * frames[1] * sum(map(prod, matrices))
+
+
+# PyTorch's own counter passes over these
+RECURRENT = {torch.ops.aten.mkldnn_rnn_layer: _cpu_lstm, torch.ops.aten._cudnn_rnn: _cuda_lstm}

@@ -1,0 +1,39 @@
+import pytest
+import torch
+from speechbrain.lobes.models.conv_tasnet import MaskNet
+from speechbrain.lobes.models.dual_path import Decoder, Encoder
+
+from sfsrnet_modules.separator import MaskSeparator
+
+
+@pytest.fixture
+def conv_tasnet() -> MaskSeparator:
+    decoder = Decoder(in_channels=8, out_channels=1, kernel_size=16, stride=8, bias=False)
+    return MaskSeparator(Encoder(16, 8), MaskNet(8, 8, 16, 3, 2, 1, C=3), decoder)
+
+
+@pytest.mark.parametrize("num_samples", [16, 17, 23, 24, 801])
+def test_estimates_are_as_long_as_the_mixture(conv_tasnet, num_samples):
+    assert conv_tasnet(torch.randn(2, num_samples)).shape == (1, 2, num_samples, 3)
+
+
+def test_mask_of_ones_decodes_the_mixture_for_every_source(conv_tasnet):
+    conv_tasnet.masks = lambda frames, all_estimates: [torch.ones(1, 3, *frames.shape[1:])]
+    mixture = torch.randn(1, 160)
+    decoded = conv_tasnet.decoder(conv_tasnet.encoder(mixture))  # [1, T]
+    assert torch.allclose(conv_tasnet(mixture)[0], decoded.unsqueeze(2).expand(-1, -1, 3), atol=1e-6)
+
+
+def test_decoding_stays_float32_under_autocast(conv_tasnet):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv_tasnet(torch.randn(2, 400)).dtype == torch.float32
+
+
+def test_mixture_shorter_than_a_frame_is_refused(conv_tasnet):
+    with pytest.raises(ValueError, match="has 15 samples.*at least 16.*pad"):
+        conv_tasnet(torch.randn(1, 15))
+
+
+def test_mixture_without_a_batch_axis_is_refused(conv_tasnet):
+    with pytest.raises(ValueError, match=r"shape \(800,\)"):
+        conv_tasnet(torch.randn(800))

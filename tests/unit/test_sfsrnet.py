@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from conftest import tiny_sfsrnet
+from sfsrnet_modules.sfsrnet import SFSRNet
+
+
+@pytest.mark.parametrize("num_samples", [16, 17, 1001])
+def test_refined_estimate_is_appended(tiny_model, num_samples):
+    mixture = torch.randn(2, num_samples)
+    assert tiny_model(mixture).shape == (3, 2, num_samples, 2)
+    assert tiny_model.eval()(mixture).shape == (2, 2, num_samples, 2)
+
+
+def test_without_super_resolution_it_is_the_separator(tiny_model):
+    mixture = torch.randn(2, 500)
+    expected = tiny_model.separator(mixture)
+    assert torch.equal(SFSRNet(tiny_model.separator)(mixture), expected)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_batch_of_four_equals_four_of_one(mode):
+    model = tiny_sfsrnet()
+    torch.nn.init.normal_(model.super_resolution.layers[-1].weight, std=0.1)
+    model.train(mode == "train")
+    mixtures = torch.randn(4, 1003)
+    batch = model(mixtures)
+    alone = torch.cat([model(mixture[None]) for mixture in mixtures], dim=1)
+    assert (batch - alone).abs().max() < 1e-5 * batch.abs().max()
+
+
+def test_three_speakers():
+    assert tiny_sfsrnet(num_spks=3)(torch.randn(2, 700)).shape == (3, 2, 700, 3)
