@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains, tests and exports a separator: ``python train.py hparams/mini.yaml [--key value ...]``."""
+"""Trains, tests and exports a separator: ``python train.py hparams/mini.yaml [--key value]``."""
 
 import sys
 from pathlib import Path
@@ -55,8 +55,9 @@ def finish(hparams: dict, hparams_file: str, overrides: str, test_set) -> None:
     example = write_example(
         test_set, output / "test_results.csv", output / "example", hparams["sample_rate"]
     )
-    print(f"Model: {model}")
-    print(f"To listen: python -m sfsrnet_modules.separate {example}/mixture.wav --model {model} -o {example}")
+    listen = f"{example}/mixture.wav --model {model} -o {example}"
+    print(f"Model:     {model}")
+    print(f"To listen: python -m sfsrnet_modules.separate {listen}")
     print(f"To look:   python -m sfsrnet_modules.example {example} --model {model}")
 
 

@@ -1,4 +1,4 @@
-"""The training loop's hooks: what happens to a batch, at the ends of a stage, and what is logged."""
+"""The training loop's hooks: what happens to a batch, when a stage ends, and what is logged."""
 
 import sys
 from collections import Counter
@@ -55,7 +55,9 @@ class Separation(sb.Brain):
         num_samples = (lengths * mixtures.shape[1]).round().int().tolist()
         for i, (id_, length) in enumerate(zip(batch.id, num_samples, strict=True)):
             mixture, sources = mixtures[i, :length].cpu(), batch.sources.data[i, :length].cpu()
-            before_sr, answer = (e[i, :length].float().cpu() for e in (estimates[-2:][0], estimates[-1]))
+            before_sr, answer = (
+                e[i, :length].float().cpu() for e in (estimates[-2:][0], estimates[-1])
+            )
             row = {"id": id_, "duration": length / self.hparams.sample_rate}
             if stage == sb.Stage.TEST:
                 row |= score(mixture, sources, answer)
@@ -141,7 +143,7 @@ class Separation(sb.Brain):
     def _mean_terms(self) -> dict[str, float]:
         return {name: total / self.num_batches for name, total in self.sums.items()}
 
-    # --- End ----------------------------------------------------------------------------------------
+    # --- End --------------------------------------------------------------------------------------
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Log the stage; save after validation, write ``test_results.csv`` after the test."""
@@ -176,6 +178,7 @@ class Separation(sb.Brain):
         partial.replace(path)
         hours = scores["duration"].sum() / 3600
         logger.info(
-            f"Test: SI-SNRi {scores['si_snr_i'].mean():.2f} dB, SDRi {scores['sdr_i'].mean():.2f} dB "
-            f"on {len(scores)} mixtures ({hours:.2f} h); each of them in {path}"
+            f"Test: SI-SNRi {scores['si_snr_i'].mean():.2f} dB, "
+            f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h) of "
+            f"speakers that training never heard; each of them in {path}"
         )

@@ -1,7 +1,7 @@
 """One test mixture to listen to and to look at: the paper's figure 4.
 
-``python -m sfsrnet_modules.example FOLDER --model FOLDER`` draws the spectrograms of an example that
-a training left in its output folder.
+``python -m sfsrnet_modules.example FOLDER --model FOLDER`` draws the spectrograms of an example
+that a training left in its output folder.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sfsrnet_modules.metrics import in_order, si_snr_i
 from sfsrnet_modules.separate import write_wav
 
 matplotlib.use("Agg")  # no screen on a cluster
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 DYNAMIC_RANGE = 70  # dB below the loudest bin: what is softer is drawn black
 
@@ -121,7 +121,9 @@ def _draw_one(axis, waveform: Tensor, sample_rate: int, top: float):
 
 def _decibels(waveform: Tensor) -> Tensor:
     window = torch.hann_window(256)  # 32 ms at 8 kHz, the frame of SR
-    spectrum = torch.stft(waveform, 256, 64, window=window, pad_mode="constant", return_complex=True)
+    spectrum = torch.stft(
+        waveform, 256, 64, window=window, pad_mode="constant", return_complex=True
+    )
     return 20 * spectrum.abs().clamp_min(1e-8).log10()  # [F, L]
 
 

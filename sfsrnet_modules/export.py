@@ -9,17 +9,15 @@ from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
 from torch import nn
 
-WEIGHTS = "model.ckpt"
+WEIGHTS = "model.ckpt"  # SpeechBrain's name for the loadable "model"
 
 # what `pretrained_from_hparams` needs beside the model
-INTERFACE = f"""
+INTERFACE = """
 modules:
     model: !ref <model>
 pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
     loadables:
         model: !ref <model>
-    paths:
-        model: {WEIGHTS}
 """
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAMLError
 
 NO_DATA = (
     "no --data_folder given: name a folder with one sub-folder a speaker, holding wav, flac or ogg "
@@ -49,6 +50,12 @@ def load_hparams(arguments: list[str]) -> tuple[str, dict, str, dict]:
             f"there is no file {hparams_file}: the first argument is a yaml file, for instance "
             "hparams/mini.yaml"
         ) from error
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{hparams_file} with these options is not valid yaml, perhaps an option is given twice: "
+            f"{reason}"
+        ) from error
     except KeyError as error:
         raise ValueError(_unknown_key(str(error), hparams_file)) from error
     except ValueError as error:
@@ -70,7 +77,7 @@ def _unknown_key(message: str, hparams_file: str) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program with the sentence of a ValueError, without a trace, where the input is bad."""
+    """End the program with the sentence of a ValueError, without a trace."""
     try:
         yield
     except ValueError as error:

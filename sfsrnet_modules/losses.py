@@ -71,7 +71,7 @@ def best_order(scores: Tensor) -> Tensor:
 
 
 def reorder(estimates: Tensor, order: Tensor) -> Tensor:
-    """Bring `estimates` [B, T, C] into the order of the sources; `order` is of :func:`best_order`."""
+    """Bring `estimates` [B, T, C] into the order of the sources, as :func:`best_order` gives it."""
     return estimates.gather(2, order.unsqueeze(1).expand_as(estimates))
 
 
@@ -168,7 +168,7 @@ class MultiLoss(nn.Module):
         blocks = estimates[:-1] if has_refined else estimates
         if len(blocks) > len(self.rates):
             raise ValueError(
-                f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` one value a block"
+                f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` a value a block"
             )
         rates = self.rates[len(self.rates) - len(blocks) :]
         scores = {

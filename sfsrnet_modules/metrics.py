@@ -1,6 +1,5 @@
 """What a test is scored by: SI-SNR, SDR and their improvements over the mixture, in dB."""
 
-import torch
 from torch import Tensor
 from torchmetrics.functional.audio import signal_distortion_ratio
 

@@ -1,4 +1,4 @@
-"""Separates recordings from the shell: ``python -m sfsrnet_modules.separate FILE... --model FOLDER``."""
+"""Separates recordings: ``python -m sfsrnet_modules.separate FILE... --model FOLDER -o FOLDER``."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""The super-resolution network (SR): refines the magnitudes of the estimates, above all the high band.
+"""The super-resolution network (SR): refines the estimates' magnitudes, above all the high band.
 
 Source: Rixen & Renz, AAAI 2022, section on super-resolution. What the paper leaves open is a switch
 of :class:`SuperResolution`; the default is named there.
@@ -178,7 +178,11 @@ def _convolutions(
         )
     layers = []
     for n_in, n_out, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
-        layers += [nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2), _norm(norm, n_out), nn.ReLU()]
+        layers += [
+            nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2),
+            _norm(norm, n_out),
+            nn.ReLU(),
+        ]
     output = layers[-3]
     nn.init.zeros_(output.weight)  # training starts from the estimate itself
     nn.init.zeros_(output.bias)

@@ -69,9 +69,7 @@ class ConvTransformer(nn.Module):
 
     sees_grid = True  # forward takes [B, R, L, N]; SpeechBrain's sequence models take [B * R, L, N]
 
-    def __init__(
-        self, num_layers: int, d_model: int, nhead: int, d_ffn: int, kernel_size: int = 3
-    ):
+    def __init__(self, num_layers: int, d_model: int, nhead: int, d_ffn: int, kernel_size: int = 3):
         super().__init__()
         self.pos_enc = LongPositionalEncoding(d_model, persistent=False)
         self.layers = nn.ModuleList(
@@ -127,7 +125,9 @@ class ConvFeedForward(nn.Module):
     def __init__(self, d_model: int, d_ffn: int, kernel_size: int):
         super().__init__()
         if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size is {kernel_size}: give an odd number, so the grid's size stays")
+            raise ValueError(
+                f"kernel_size is {kernel_size}: give an odd number, so the grid's size stays"
+            )
         self.linear = nn.Linear(d_model, d_ffn)
         self.conv = nn.Conv2d(d_ffn, d_model, kernel_size, padding=kernel_size // 2)
 

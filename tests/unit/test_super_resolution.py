@@ -44,7 +44,11 @@ def test_summed_magnitude_is_never_negative():
 def test_silence_is_finite_forwards_and_backwards(quotient):
     sr = small(quotient=quotient)
     torch.nn.init.normal_(sr.layers[-1].weight, std=0.1)
-    for mixture, level in ((torch.zeros(1, 800), 0.0), (torch.randn(1, 800), 0.0), (torch.zeros(1, 800), 1.0)):
+    for mixture, level in (
+        (torch.zeros(1, 800), 0.0),
+        (torch.randn(1, 800), 0.0),
+        (torch.zeros(1, 800), 1.0),
+    ):
         estimate = (level * torch.randn(1, 800, 2)).requires_grad_()
         refined = sr(mixture, estimate)
         refined.square().sum().backward()
@@ -66,11 +70,15 @@ def test_quotients_are_clamped():
 
 
 def test_default_quotient_guesses_the_high_band_of_real_speech_better(speech):
-    """The open point of the heuristic, measured: dB of the true high band over the guess's error."""
+    """An open point of the paper, measured: dB of the true high band over the guess's error."""
     files = sorted((speech / "librispeech").glob("*/*.flac"))[:40]
-    clips = [torch.tensor(resample_poly(soundfile.read(f)[0], 1, 2)[8000:40000]).float() for f in files]
+    clips = [
+        torch.tensor(resample_poly(soundfile.read(f)[0], 1, 2)[8000:40000]).float() for f in files
+    ]
     clips = [clip / clip.std() for clip in clips if len(clip) == 32000]
-    sources = torch.stack([torch.stack(pair, dim=1) for pair in zip(clips[::2], clips[1::2], strict=False)])
+    sources = torch.stack(
+        [torch.stack(pair, dim=1) for pair in zip(clips[::2], clips[1::2], strict=False)]
+    )
     sr = small()
     true = sr.stft(sources).abs()  # [B, C, F, L]
     mixture = sr.stft(sources.sum(2, keepdim=True)).abs()  # [B, 1, F, L]

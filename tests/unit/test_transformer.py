@@ -29,7 +29,9 @@ def test_convolution_reaches_neighbours_in_row_and_position_and_never_another_it
 
 
 def test_attention_runs_along_the_rows():
-    transformer = ConvTransformer(1, 8, 2, 16, kernel_size=1).eval()  # kernel 1: attention alone mixes
+    transformer = ConvTransformer(
+        1, 8, 2, 16, kernel_size=1
+    ).eval()  # kernel 1: attention alone mixes
     x = torch.randn(1, 4, 5, 8)
     changed = x.clone()
     changed[0, 2, 0, 0] += 1

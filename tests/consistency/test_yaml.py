@@ -1,0 +1,76 @@
+"""Every yaml file builds, has the size it states, and every row of the ablation is a command."""
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+from conftest import ROOT
+from sfsrnet_modules.complexity import count_parameters, macs_per_second
+
+FILES = sorted((ROOT / "hparams").glob("*.yaml"))
+SAME_RATE = "rates: [8000, 8000, 8000, 8000, 8000, 8000, 8000, 8000]"
+# name: (overrides of sfsrnet.yaml, parameters in M), the paper's table 3 but for SepFormer's row
+ABLATION = {
+    "multi-loss, same rate": (f"super_resolution: null\n{SAME_RATE}", 51.57),
+    "multi-loss, changing rates": ("super_resolution: null", 51.57),
+    "SR without heuristic": ("every_block: False\nheuristic: False", 57.30),
+    "SR with heuristic": ("every_block: False", 57.31),
+    "multi-loss and SR with heuristic": ("", 58.23),
+}
+
+
+def build(name: str, overrides: str = "") -> dict:
+    with open(ROOT / "hparams" / name, encoding="utf-8") as file:
+        return load_hyperpyyaml(file, f"data_folder: /nowhere\n{overrides}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_builds_and_trains_on_a_quarter_of_a_second(path):
+    hparams = build(path.name)
+    model, loss = hparams["model"], hparams["loss"]
+    sources = torch.randn(1, 2000, 2)
+    has_refined = hparams["super_resolution"] is not None
+    total, terms = loss(model(sources.sum(2)), sources, None, has_refined)
+    total.backward()
+    assert total.isfinite()
+    assert len(terms) == model.separator.num_estimates + has_refined
+    assert len(hparams["rates"]) == model.separator.num_estimates
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("row", ABLATION)
+def test_ablation_row_builds(row):
+    overrides, millions = ABLATION[row]
+    assert count_parameters(build("sfsrnet.yaml", overrides)["model"]) / 1e6 == pytest.approx(
+        millions, abs=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "millions", "giga_macs"),
+    [
+        ("sfsrnet.yaml", "", 58.23, 214.4),
+        ("sfsrnet.yaml", "head: gated", 59.81, 214.8),
+        ("sepformer.yaml", "", 25.68, 69.0),
+        ("sepformer.yaml", "super_resolution: !ref <sr>", 32.35, 177.4),
+        ("mini.yaml", "", 0.86, 1.34),
+    ],
+)
+def test_size_and_cost(name, overrides, millions, giga_macs):
+    model = build(name, overrides)["model"]
+    assert count_parameters(model) / 1e6 == pytest.approx(millions, abs=0.01)
+    assert macs_per_second(model, 8000) / 1e9 == pytest.approx(giga_macs, abs=0.1)
+
+
+def test_the_papers_model_trains_one_step_on_a_second_of_audio():
+    hparams = build("sfsrnet.yaml")
+    model, loss = hparams["model"], hparams["loss"]
+    optimizer = hparams["opt_class"](model.parameters())
+    sources = 0.1 * torch.randn(1, 8000, 2)
+    before = loss(model(sources.sum(2)), sources, None, True)[0]
+    before.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    optimizer.step()
+    model.zero_grad()
+    after = loss(model(sources.sum(2)), sources, None, True)[0]
+    assert after < before

@@ -1,0 +1,20 @@
+import numpy as np
+import torch
+
+from conftest import tiny_sfsrnet
+from sfsrnet_modules.losses import MultiLoss, pit_si_snr
+from tests.integration.voices import voice
+
+
+def test_one_batch_can_be_learnt_by_heart():
+    rng = np.random.default_rng(0)
+    pairs = [[voice(pitch, 0.5, rng) for pitch in pitches] for pitches in ((100, 170), (130, 210))]
+    sources = torch.tensor(np.array(pairs)).float().mT  # [B, T, C]
+    model, loss = tiny_sfsrnet(), MultiLoss([4000, 8000], 8000)
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(300):
+        total, _ = loss(model(sources.sum(2)), sources, has_refined=True)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    assert pit_si_snr(model.eval()(sources.sum(2))[-1], sources).min() > 15

@@ -1,0 +1,174 @@
+"""train.py as users run it, on made-up voices and a model with small layers."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from conftest import ROOT
+from sfsrnet_modules.inference import SFSRNetSeparation
+from tests.integration.voices import write_corpus
+
+PROBE = str(ROOT / "tests/integration/probe.py")
+TINY = {
+    "filters": 8,
+    "blocks": 2,
+    "heads": 2,
+    "ffn": 16,
+    "chunk": 20,
+    "rates": "[4000, 8000]",
+    "segment": 0.5,
+    "items_per_epoch": 8,
+    "batch_size": 2,
+    "num_valid": 3,
+    "num_test": 4,
+    "num_workers": 0,
+    "number_of_epochs": 2,
+    "ckpt_interval_minutes": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def run(script: list[str], corpus: Path, output: Path, *flags: str, **keys):
+    keys = {"data_folder": corpus, "output_folder": output, **TINY, **keys}
+    options = [text for key, value in keys.items() for text in (f"--{key}", str(value))]
+    command = [sys.executable, *script, str(ROOT / "hparams/mini.yaml"), *flags, *options]
+    return subprocess.run(command, cwd=output.parent, capture_output=True, text=True)
+
+
+def train(corpus: Path, output: Path, *flags: str, **keys):
+    return run([str(ROOT / "train.py")], corpus, output, *flags, **keys)
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("run") / "results"
+    done = train(corpus, output)
+    assert done.returncode == 0, done.stderr
+    assert "M parameters" in done.stdout and "multiply-accumulates" in done.stdout
+    return output
+
+
+def test_output_folder_has_speechbrains_files(trained):
+    names = {path.name for path in trained.iterdir()}
+    expected = {"train_log.txt", "log.txt", "env.log", "hyperparams.yaml", "save", "tensorboard"}
+    assert names >= expected | {"test_results.csv", "model", "example"}
+    log = (trained / "train_log.txt").read_text().splitlines()
+    assert len(log) == 3  # two epochs and the test
+    assert all(
+        term in log[0] for term in ("block1_4000Hz", "block2_8000Hz", "train sr", "si_snr_i")
+    )
+
+
+def test_results_have_a_row_an_item(trained):
+    results = pd.read_csv(trained / "test_results.csv")
+    assert len(results) == 4 and results["id"].is_unique
+    columns = {"duration", "si_snr", "si_snr_i", "sdr", "sdr_i", "si_snr_i_before_sr"}
+    assert columns < set(results.columns) and results.notna().all().all()
+
+
+def test_exported_model_repeats_the_tested_figures(trained):
+    separator = SFSRNetSeparation.from_hparams(source=str(trained / "model"))
+    best = torch.load(next((trained / "save").glob("CKPT*")) / "model.ckpt")
+    exported = separator.mods.model.state_dict()
+    assert all(torch.equal(best[name], exported[name]) for name in best)
+    voices = separator.separate_file(trained / "example" / "mixture.wav")
+    assert voices.shape[1] == soundfile.info(trained / "example" / "mixture.wav").frames
+
+
+def test_example_is_drawn(trained):
+    folder = trained / "example"
+    command = [sys.executable, "-m", "sfsrnet_modules.example", str(folder), "--model"]
+    done = subprocess.run(
+        [*command, str(trained / "model")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "estimate before SR: SI-SNRi" in done.stdout
+    assert (folder / "spectrograms.png").stat().st_size > 10_000
+
+
+def test_test_only_gives_the_same_figures(trained, corpus):
+    before = (trained / "test_results.csv").read_text()
+    (trained / "test_results.csv").unlink()
+    done = train(corpus, trained, "--test_only")
+    assert done.returncode == 0, done.stderr
+    assert (trained / "test_results.csv").read_text() == before
+
+
+def test_test_only_without_a_checkpoint_says_so(corpus, tmp_path):
+    done = train(corpus, tmp_path / "results", "--test_only")
+    assert done.returncode == 1 and "no checkpoint in" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_in_bfloat16_touches_two_batches(corpus, tmp_path):
+    done = train(corpus, tmp_path / "results", "--debug", precision="bf16")
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "results" / "save").glob("CKPT*"))
+
+
+def test_a_killed_run_continues_as_if_nothing_had_happened(trained, corpus, tmp_path):
+    output = tmp_path / "results"
+    killed = run([PROBE, "kill", str(tmp_path)], corpus, output, ckpt_interval_steps=1)
+    assert killed.returncode == -signal.SIGKILL
+    assert len((output / "train_log.txt").read_text().splitlines()) == 1
+    done = train(corpus, output, ckpt_interval_steps=1)
+    assert done.returncode == 0, done.stderr
+    weights = [torch.load(folder / "model" / "model.ckpt") for folder in (output, trained)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    logs = [(folder / "train_log.txt").read_text().splitlines()[:3] for folder in (output, trained)]
+    # the terms of the interrupted epoch count from the restart on, its loss over all of it
+    assert [losses(line) for line in logs[0]] == [losses(line) for line in logs[1]]
+
+
+def losses(line: str) -> list[str]:
+    return [part for part in line.replace(" - ", ", ").split(", ") if " loss:" in part]
+
+
+def test_a_batch_with_nan_is_skipped_named_and_counted(corpus, tmp_path):
+    output = tmp_path / "results"
+    done = run([PROBE, "nan", str(tmp_path)], corpus, output)
+    assert done.returncode == 0, done.stderr
+    assert "The loss is nan on" in done.stdout and "step 2 skipped, 1 in all" in done.stdout
+    log = (output / "train_log.txt").read_text()
+    assert "skipped_steps: 1 " in log and "skipped_steps: 2 " in log  # one in each epoch
+    weights = torch.load(output / "model" / "model.ckpt")
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_two_processes_hold_equal_weights_and_see_different_mixtures(corpus, tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    script = [*launcher, PROBE, "watch", str(tmp_path)]
+    keys = {"distributed_backend": "gloo", "items_per_epoch": 20, "number_of_epochs": 1}
+    done = run(script, corpus, tmp_path / "results", **keys)  # 5 steps of 2 x 2 items
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(first["weights"][n], second["weights"][n]) for n in first["weights"])
+    assert len(set(first["ids"]) | set(second["ids"])) == 20
+    assert not set(first["ids"]) & set(second["ids"])
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_missing_and_empty_data_folders_get_one_line(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    done = train(tmp_path / name, tmp_path / "results")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("error: ") and str(tmp_path / name) in last
+    assert "Traceback" not in done.stderr
+
+
+def test_one_speaker_only_gets_one_line(tmp_path):
+    write_corpus(tmp_path / "data", num_speakers=1)
+    done = train(tmp_path / "data", tmp_path / "results")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("error: ") and "speaker" in last
+    assert "Traceback" not in done.stderr

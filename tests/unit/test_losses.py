@@ -1,0 +1,115 @@
+from itertools import permutations
+
+import pytest
+import torch
+from torchmetrics.functional.audio import scale_invariant_signal_noise_ratio
+
+from sfsrnet_modules.losses import MultiLoss, best_order, pairwise_si_snr, pit_si_snr, reorder
+
+
+def test_si_snr_equals_torchmetrics():
+    sources = torch.randn(3, 2000, 2)
+    estimates = 5 * sources + torch.randn(3, 2000, 2)
+    expected = scale_invariant_signal_noise_ratio(estimates.mT, sources.mT)  # [B, C]
+    actual = pairwise_si_snr(estimates, sources).diagonal(dim1=1, dim2=2)
+    assert torch.allclose(actual, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_audio_and_loss_agree_on_the_order_of_three_speakers(order):
+    sources = torch.randn(2, 800, 3)
+    clean = sources + 0.1 * torch.randn(2, 800, 3)
+    estimates = clean[:, :, list(order)]
+    found = best_order(pairwise_si_snr(estimates, sources))
+    assert torch.equal(reorder(estimates, found), clean)
+    straight = pairwise_si_snr(clean, sources).diagonal(dim1=1, dim2=2).mean(1)
+    assert torch.allclose(pit_si_snr(estimates, sources), straight)
+
+
+def test_every_item_has_its_own_order():
+    sources = torch.randn(2, 800, 2)
+    estimates = torch.stack([sources[0], sources[1].flip(1)])
+    assert best_order(pairwise_si_snr(estimates, sources)).tolist() == [[0, 1], [1, 0]]
+
+
+def test_padding_does_not_count():
+    sources, estimates = torch.randn(2, 1000, 2) + 0.1, torch.randn(2, 1000, 2) + 0.2
+    alone = pit_si_snr(estimates[1:, :600], sources[1:, :600])
+    padded = pit_si_snr(estimates, sources, lengths=torch.tensor([1.0, 0.6]))[1:]
+    assert torch.allclose(padded, alone, atol=1e-4)
+
+
+def test_silence_is_finite():
+    estimates = torch.zeros(1, 800, 2, requires_grad=True)
+    score = pit_si_snr(estimates, torch.zeros(1, 800, 2))
+    score.sum().backward()
+    assert score.isfinite().all() and estimates.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("low_rate", ["resample", "lowpass"])
+def test_one_rate_equals_the_plain_loss(low_rate):
+    sources, estimates = torch.randn(2, 4, 800, 2)
+    loss, terms = MultiLoss([8000], 8000, low_rate)(estimates[None], sources)
+    assert torch.isclose(loss, -pit_si_snr(estimates, sources).mean())
+    assert torch.isclose(terms["block1_8000Hz"], -loss)
+
+
+def test_sum_is_mean_over_blocks_plus_super_resolution():
+    estimates, sources = torch.randn(3, 4, 800, 2), torch.randn(4, 800, 2)
+    loss, terms = MultiLoss([8000, 8000], 8000)(estimates, sources, has_refined=True)
+    scores = [pit_si_snr(estimate, sources).mean() for estimate in estimates]
+    assert torch.isclose(loss, -(scores[0] + scores[1]) / 2 - scores[2])
+    assert torch.allclose(torch.stack(list(terms.values())), torch.stack(scores))
+
+
+@pytest.mark.parametrize("low_rate", ["resample", "lowpass"])
+def test_a_low_rate_does_not_ask_for_the_high_band(low_rate):
+    time = torch.arange(8000) / 8000
+    low, high = torch.sin(2 * torch.pi * 200 * time), torch.sin(2 * torch.pi * 3000 * time)
+    other = torch.sin(2 * torch.pi * 310 * time)
+    sources = torch.stack([low + high, other + high], dim=1)[None]  # [1, T, 2]
+    estimates = torch.stack([low, other], dim=1)[None]
+    at_full_rate = MultiLoss([8000], 8000)(estimates[None], sources)[0]
+    at_low_rate = MultiLoss([1000], 8000, low_rate)(estimates[None], sources)[0]
+    assert at_full_rate > -1 and at_low_rate < -30
+
+
+@pytest.mark.parametrize("rate", [500, 3000])
+def test_padding_does_not_count_at_a_low_rate(rate):
+    sources, estimates = torch.randn(1, 999, 2), torch.randn(1, 999, 2)
+    longer = [torch.cat([x, 9 * torch.randn(1, 601, 2)], dim=1) for x in (estimates, sources)]
+    loss = MultiLoss([rate], 8000)
+    alone = loss(estimates[None], sources)[0]
+    padded = loss(longer[0][None], longer[1], lengths=torch.tensor([999 / 1600]))[0]
+    assert abs(padded - alone) < 0.01
+
+
+def test_fewer_estimates_take_the_last_rates():
+    _, terms = MultiLoss([500, 2000, 8000], 8000)(torch.randn(2, 1, 800, 2), torch.randn(1, 800, 2))
+    assert list(terms) == ["block1_2000Hz", "block2_8000Hz"]
+
+
+def test_items_better_than_the_limit_stop_pulling():
+    sources = torch.randn(2, 800, 2)
+    noise = torch.tensor([1e-3, 1.0]).view(2, 1, 1) * torch.randn(2, 800, 2)
+    estimates = (sources + noise).requires_grad_()
+    MultiLoss([8000], 8000, max_si_snr=30)(estimates[None], sources)[0].backward()
+    assert estimates.grad[0].abs().max() == 0 and estimates.grad[1].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("rates", "options", "message"),
+    [
+        ([], {}, "at least one"),
+        ([16000], {}, "at most the sample"),
+        ([8000], {"low_rate": "x"}, "low_rate"),
+    ],
+)
+def test_bad_options_are_refused(rates, options, message):
+    with pytest.raises(ValueError, match=message):
+        MultiLoss(rates, 8000, **options)
+
+
+def test_more_estimates_than_rates_are_refused():
+    with pytest.raises(ValueError, match="3 estimates but 1 rates"):
+        MultiLoss([8000], 8000)(torch.randn(3, 1, 800, 2), torch.randn(1, 800, 2))
