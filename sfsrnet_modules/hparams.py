@@ -53,7 +53,7 @@ def load_hparams(arguments: list[str]) -> tuple[str, dict, str, dict]:
     except YAMLError as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{hparams_file} with these options is not valid yaml, perhaps an option is given twice: "
+            f"{hparams_file} with these options is not yaml, perhaps an option is given twice: "
             f"{reason}"
         ) from error
     except KeyError as error:
