@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sfsrnet_modules.hparams import one_line_errors
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.metrics import in_order, si_snr_i
 from sfsrnet_modules.separate import write_wav
@@ -133,7 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="with mixture.wav, source1.wav, source2.wav")
     parser.add_argument("--model", required=True, help="exported model folder")
     args = parser.parse_args(arguments)
-    print(draw(SFSRNetSeparation.from_hparams(source=args.model), args.folder))
+    with one_line_errors():
+        print(draw(SFSRNetSeparation.from_hparams(args.model), args.folder))
     return 0
 
 

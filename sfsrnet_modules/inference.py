@@ -27,6 +27,24 @@ class SFSRNetSeparation(SepformerSeparation):
 
     MODULES_NEEDED = ["model"]  # noqa: RUF012  a list, as in the base class
 
+    @classmethod
+    def from_hparams(cls, source: str | Path, *args, **kwargs) -> "SFSRNetSeparation":
+        """Load a model folder or a Hugging Face repository, with the arguments of SpeechBrain.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such model.
+        """
+        try:
+            return super().from_hparams(str(source), *args, **kwargs)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"no model at {source} ({reason}): give the `model` folder that a training left in "
+                "its output folder, or a Hugging Face repository"
+            ) from error
+
     @torch.inference_mode()
     def separate_batch(self, mix: Tensor) -> Tensor:
         """Separate mixtures at the model's rate.

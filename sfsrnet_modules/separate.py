@@ -8,6 +8,7 @@ from pathlib import Path
 import soundfile
 from torch import Tensor
 
+from sfsrnet_modules.hparams import one_line_errors
 from sfsrnet_modules.inference import SFSRNetSeparation
 
 PEAK = 0.99  # of full scale: 16-bit wav clips above 1
@@ -16,7 +17,8 @@ PEAK = 0.99  # of full scale: 16-bit wav clips above 1
 def main(arguments: list[str] | None = None) -> int:
     """Separate every file of the command line; return 1 where any of them failed."""
     args = _parse(arguments)
-    separator = SFSRNetSeparation.from_hparams(source=args.model, run_opts={"device": args.device})
+    with one_line_errors():
+        separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
     failed = 0
     for path in args.files:
         try:

@@ -116,6 +116,13 @@ def test_debug_in_bfloat16_touches_two_batches(corpus, tmp_path):
     assert not list((tmp_path / "results" / "save").glob("CKPT*"))
 
 
+def test_three_speakers(corpus, tmp_path):
+    done = train(corpus, tmp_path / "results", num_spks=3, number_of_epochs=1)
+    assert done.returncode == 0, done.stderr
+    sources = (tmp_path / "results" / "example").glob("source*.wav")
+    assert sorted(path.name for path in sources) == ["source1.wav", "source2.wav", "source3.wav"]
+
+
 def test_a_killed_run_continues_as_if_nothing_had_happened(trained, corpus, tmp_path):
     output = tmp_path / "results"
     killed = run([PROBE, "kill", str(tmp_path)], corpus, output, ckpt_interval_steps=1)

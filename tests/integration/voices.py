@@ -14,7 +14,7 @@ def voice(pitch: float, seconds: float, rng: np.random.Generator, rate: int = 80
     return 0.1 * tone * syllables + 1e-4 * rng.standard_normal(len(time))
 
 
-def write_corpus(folder: Path, num_speakers: int = 8, num_files: int = 2) -> Path:
+def write_corpus(folder: Path, num_speakers: int = 9, num_files: int = 2) -> Path:
     """Write `<folder>/<speaker>/<utterance>.wav`, 3 s each at 8 kHz."""
     rng = np.random.default_rng(0)
     for speaker in range(num_speakers):

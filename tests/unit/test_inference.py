@@ -66,6 +66,12 @@ def test_shell_writes_voices_and_names_what_it_cannot_read(model_folder, tmp_pat
     assert soundfile.info(tmp_path / "out" / "talk_voice1.wav").frames == 8000
 
 
+def test_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["talk.wav", "--model", str(tmp_path)])
+    assert f"error: no model at {tmp_path}" in stopped.value.code
+
+
 def test_a_voice_that_would_clip_turns_all_down_alike(separator, tmp_path, capsys):
     path = tmp_path / "loud.wav"
     separator.separate_file = lambda path: torch.tensor([[[2.0, 0.5], [-1.0, 0.2]]])
