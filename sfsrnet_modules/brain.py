@@ -8,7 +8,7 @@ import pandas as pd
 import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
 from tqdm import tqdm
@@ -170,6 +170,7 @@ class Separation(sb.Brain):
         self.checkpointer.save_and_keep_only(
             meta={"si_snr_i": stats["si_snr_i"]}, max_keys=["si_snr_i"]
         )
+        ddp_barrier()  # no process may load a checkpoint that the main one is still writing
 
     def _write_test_results(self, scores: pd.DataFrame) -> None:
         path = Path(self.hparams.output_folder, "test_results.csv")

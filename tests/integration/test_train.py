@@ -153,7 +153,7 @@ def test_a_batch_with_nan_is_skipped_named_and_counted(corpus, tmp_path):
 
 
 def test_two_processes_hold_equal_weights_and_see_different_mixtures(corpus, tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     script = [*launcher, PROBE, "watch", str(tmp_path)]
     keys = {"distributed_backend": "gloo", "items_per_epoch": 20, "number_of_epochs": 1}
     done = run(script, corpus, tmp_path / "results", **keys)  # 5 steps of 2 x 2 items
