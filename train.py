@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Trains, tests and exports a separator: ``python train.py hparams/mini.yaml [--key value]``."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 
 # isort: split
 import speechbrain as sb
+import torch
 from speechbrain.utils.distributed import run_on_main
 
 from sfsrnet_modules.brain import Separation
@@ -18,6 +20,14 @@ from sfsrnet_modules.pretrained import load_stock_weights
 
 
 def main(arguments: list[str]) -> None:
+    """Run, and leave the other processes in order."""
+    run(arguments)
+    if torch.distributed.is_initialized():
+        gc.collect()  # the wrapped model holds the group, whose threads must not outlive Python
+        torch.distributed.destroy_process_group()
+
+
+def run(arguments: list[str]) -> None:
     """Load the hyperparameters, prepare the data, fit, evaluate, export."""
     with one_line_errors():
         hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
