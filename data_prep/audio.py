@@ -1,4 +1,4 @@
-"""Reading a crop of an audio file, and the level convention of all mixtures."""
+"""Reading a crop of an audio file."""
 
 import math
 import os
@@ -8,20 +8,14 @@ import numpy as np
 import soundfile as sf
 from scipy.signal import resample_poly
 
+from data_prep import sphere
+
 # A speed such as 1.0371 would need a resampling filter of a million taps: the nearest ratio of
 # small numbers is taken, within 0.5 % of the speed asked for.
 MAX_DENOMINATOR = 100
 
-# The level convention, of fixed and dynamic mixing alike. Each source is brought to LEVEL_DB, by
-# the level of its whole utterance, plus a gain drawn uniformly within +-GAIN_DB. The item,
-# mixture and sources together, is then scaled down where the mixture or a source peaks above PEAK.
-LEVEL_DB = -25.0  # dBFS RMS: two such speakers seldom reach PEAK, so that levels stay as drawn
-GAIN_DB = 2.5  # dB: two sources differ by at most 5 dB, as in WSJ0-2mix
-PEAK = 0.9  # of full scale, as in WSJ0-2mix and LibriMix
-
-# A source at or below this level is a pause: there is nothing to separate, and SI-SNR against
-# silence is undefined.
-SILENCE_DB = LEVEL_DB - 40.0  # dBFS RMS
+# Half the length of `resample_poly`'s filter, in periods of the lower of both rates.
+HALF_FILTER = 10
 
 
 def rate_ratio(file_rate: int, sample_rate: int, speed: float = 1.0) -> Fraction:
@@ -70,7 +64,31 @@ def draw_start(rng: np.random.Generator, num_frames: int, num_samples: int, rati
     int
         First frame of the crop, such that the crop ends within the file.
     """
-    return int(rng.integers(num_frames - math.ceil(num_samples * ratio) + 1))
+    return int(rng.integers(num_frames - last_frame(num_samples, ratio) + 1))
+
+
+def open_audio(path: str | os.PathLike) -> sf.SoundFile:
+    """Opens a file of any format that libsndfile reads, or of packed SPHERE.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    soundfile.SoundFile
+
+    Raises
+    ------
+    OSError
+        The file is missing or broken.
+    """
+    try:
+        return sf.SoundFile(path)
+    except sf.LibsndfileError as error:
+        if sphere.is_packed(path):
+            return sphere.open_packed(path)
+        raise OSError(f"{path} cannot be read: {error.error_string}") from error
 
 
 def read_audio(
@@ -79,13 +97,17 @@ def read_audio(
     start: float = 0.0,
     num_samples: int | None = None,
     speed: float = 1.0,
+    end: int | None = None,
 ) -> np.ndarray:
     """Reads a crop of a file's first channel; only the crop is read from disk.
+
+    A little more is read on both sides, so that a resampled crop equals the same piece of the
+    resampled file.
 
     Arguments
     ---------
     path : str or os.PathLike
-        File of any format that libsndfile reads.
+        File of any format that ``open_audio`` opens.
     sample_rate : int
         Wanted sampling rate in Hz, at most the file's.
     start : float
@@ -94,6 +116,8 @@ def read_audio(
         Length of the crop in samples at ``sample_rate``; all the rest of the file by default.
     speed : float
         See ``rate_ratio``.
+    end : int, optional
+        Frame of the file where it is taken to end; its own end by default.
 
     Returns
     -------
@@ -112,78 +136,69 @@ def read_audio(
     >>> read_audio(path, 8000, start=0.5, num_samples=1000).shape
     (1000,)
     """
-    try:
-        with sf.SoundFile(path) as file:
-            ratio = rate_ratio(file.samplerate, sample_rate, speed)
-            start_frame = round(start * file.samplerate)
-            if num_samples is None:
-                num_samples = int((file.frames - start_frame) / ratio)
-            num_frames = math.ceil(num_samples * ratio)
-            _check(path, file, sample_rate, start_frame + num_frames)
-            file.seek(start_frame)
+    with open_audio(path) as file:
+        last = file.frames if end is None else min(end, file.frames)
+        ratio = rate_ratio(file.samplerate, sample_rate, speed)
+        first = round(start * file.samplerate)
+        if num_samples is None:
+            num_samples = num_resampled(last - first, ratio)
+        stop = first + last_frame(num_samples, ratio)
+        _check(path, file, sample_rate, stop, last)
+        before, after = _margins(first, last - stop, ratio)
+        num_frames = before + stop - first + after
+        try:
+            file.seek(first - before)
             audio = file.read(num_frames, dtype="float32", always_2d=True)[:, 0]  # [frames]
-    except sf.LibsndfileError as error:
-        raise OSError(f"{path} cannot be read: {error.error_string}") from error
+        except sf.LibsndfileError as error:
+            raise OSError(f"{path} is broken: {error.error_string}") from error
     if len(audio) < num_frames:
         raise OSError(f"{path} is broken: it ends at {len(audio)} of {num_frames} frames")
     if ratio == 1:
         return np.ascontiguousarray(audio)
-    return resample_poly(audio, ratio.denominator, ratio.numerator)[:num_samples]
+    resampled = resample_poly(audio, ratio.denominator, ratio.numerator)
+    skipped = before * ratio.denominator // ratio.numerator
+    return resampled[skipped : skipped + num_samples]
 
 
-def rms_db(audio: np.ndarray) -> float:
-    """RMS level of a signal in dBFS; minus infinity for digital silence.
-
-    Example
-    -------
-    >>> rms_db(np.full(4, 0.1))
-    -20.0
-    """
-    with np.errstate(divide="ignore"):
-        return float(10 * np.log10(np.mean(np.square(audio, dtype=np.float64))))
-
-
-def draw_levels_db(rng: np.random.Generator, num_spks: int) -> np.ndarray:
-    """Draws the level of each source of a mixture in dBFS RMS.
-
-    Arguments
-    ---------
-    rng : np.random.Generator
-    num_spks : int
-
-    Returns
-    -------
-    np.ndarray [num_spks]
-        Within ``LEVEL_DB`` +- ``GAIN_DB``.
-    """
-    return LEVEL_DB + rng.uniform(-GAIN_DB, GAIN_DB, num_spks)
-
-
-def peak_scale(sources: np.ndarray) -> float:
-    """Factor that keeps mixture and sources within ``PEAK``; 1 where they are.
-
-    Arguments
-    ---------
-    sources : np.ndarray [T, C]
-
-    Returns
-    -------
-    float
+def num_resampled(num_frames: int, ratio: Fraction) -> int:
+    """Length of ``num_frames`` after ``resample_poly``, at ``ratio`` frames a sample.
 
     Example
     -------
-    >>> peak_scale(np.array([[0.9, 0.9], [0.1, 0.0]]))
-    0.5
+    >>> num_resampled(5, Fraction(2))
+    3
     """
-    peak = max(np.abs(sources).max(), np.abs(sources.sum(axis=-1)).max())
-    return float(PEAK / max(peak, PEAK))
+    return math.ceil(num_frames / ratio)
 
 
-def _check(path: str | os.PathLike, file: sf.SoundFile, sample_rate: int, end: int) -> None:
+def last_frame(num_samples: int, ratio: Fraction) -> int:
+    """Number of frames that ``num_samples`` samples begin in: the least a file must have.
+
+    Example
+    -------
+    >>> last_frame(3, Fraction(2))
+    5
+    """
+    return math.floor((num_samples - 1) * ratio) + 1 if num_samples else 0
+
+
+def _margins(num_before: int, num_after: int, ratio: Fraction) -> tuple[int, int]:
+    """Frames to read before and after a crop, of those there are: none without resampling."""
+    if ratio == 1:
+        return 0, 0
+    margin = math.ceil(HALF_FILTER * max(ratio, 1))
+    # A multiple of the numerator makes a whole number of samples.
+    before = ratio.numerator * min(
+        math.ceil(margin / ratio.numerator), num_before // ratio.numerator
+    )
+    return before, min(margin, num_after)
+
+
+def _check(path: str | os.PathLike, file: sf.SoundFile, sample_rate: int, stop: int, last: int):
     if file.samplerate < sample_rate:
         raise OSError(
             f"{path} is sampled at {file.samplerate} Hz, {sample_rate} Hz are wanted: "
             "resampling cannot bring back the missing band"
         )
-    if end > file.frames:
-        raise OSError(f"{path} has {file.frames} frames, {end} are wanted: was it changed?")
+    if stop > last:
+        raise OSError(f"{path} has {last} frames, {stop} are wanted: was it changed?")

@@ -36,7 +36,7 @@ import soundfile as sf
 from scipy.signal import butter, resample_poly, sosfilt
 from tqdm import tqdm
 
-from data_prep import folder
+from data_prep import corpora
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def prepare(data_folder: str, cache_folder: str, sample_rate: int, **arguments) 
     sample_rate : int
         Hz.
     **arguments
-        Of :func:`data_prep.folder.prepare`.
+        Of :func:`data_prep.corpora.prepare`.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def prepare(data_folder: str, cache_folder: str, sample_rate: int, **arguments) 
     """
     if Path(data_folder).resolve() == corpus_folder(cache_folder, sample_rate):
         build(cache_folder, sample_rate)
-    folder.prepare(data_folder, sample_rate=sample_rate, **arguments)
+    corpora.prepare(data_folder, sample_rate=sample_rate, **arguments)
 
 
 def is_whole(corpus: Path) -> bool:
