@@ -122,14 +122,14 @@ class DynamicMixing(EpochDataset):
         epoch = self.epoch
         rng = np.random.default_rng([self.seed, epoch, index])
         sources = self._draw_sources(rng)  # [T, C]
-        mixture = sources.sum(axis=-1)  # [T], by numpy: torch would start threads for it
-        if self.noise is not None:
-            mixture += self._draw_noise(rng)
-        scale = np.float32(peak_scale(mixture, sources))
+        noise = self._draw_noise(rng)  # [T] or 0
+        scale = np.float32(peak_scale(sources.sum(axis=-1) + noise, sources))
+        sources = sources * scale
+        mixture = sources.sum(axis=-1) + noise * scale  # by numpy: torch would start threads
         return {
             "id": f"epoch{epoch}-{index}",
-            "mixture": torch.from_numpy(mixture * scale),
-            "sources": torch.from_numpy(np.ascontiguousarray(sources * scale)),
+            "mixture": torch.from_numpy(mixture),
+            "sources": torch.from_numpy(np.ascontiguousarray(sources)),
         }
 
     def _draw_sources(self, rng: np.random.Generator) -> np.ndarray:
@@ -148,7 +148,9 @@ class DynamicMixing(EpochDataset):
             "check data_folder, or prepare the data again"
         )
 
-    def _draw_noise(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw_noise(self, rng: np.random.Generator) -> np.ndarray | np.float32:
+        if self.noise is None:
+            return np.float32(0)
         level_db = draw_noise_db(rng, self.noise.measure)
         recording = rng.integers(self.noise.num_speakers)  # noise knows no speakers: each its own
         return self.noise.draw(rng, recording, self.num_samples, level_db)  # [T]

@@ -36,10 +36,11 @@ def is_prepared(output_folder: Path, state: dict) -> bool:
     if not (output_folder / STATE).is_file():
         return False
     made_of = json.loads((output_folder / STATE).read_text())
-    if not all((output_folder / name).is_file() for name in made_of.get("manifests", ["none"])):
+    names = made_of.pop("manifests", NAMES)
+    if not all((output_folder / name).is_file() for name in names):
         return False
     state = json.loads(json.dumps({**state, "version": VERSION}))  # as json has it
-    changed = [key for key in state if made_of.get(key) != state[key]]
+    changed = sorted(key for key in state | made_of if made_of.get(key) != state.get(key))
     if changed:
         message = "The manifests in %s were made with other %s: making them anew"
         logger.info(message, output_folder, ", ".join(changed))

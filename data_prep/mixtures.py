@@ -73,7 +73,11 @@ class FixedMixtures(Dataset):
         self.num_spks = num_spks
         if not os.path.isfile(self.manifest):
             raise ValueError(f"No manifest at {self.manifest}: prepare the data first")
-        self.rows = located(pd.read_csv(self.manifest, dtype={"ID": str}), data_root, noise_root)
+        self.rows = located(
+            pd.read_csv(self.manifest, dtype={"ID": str}, keep_default_na=False),
+            data_root,
+            noise_root,
+        )
         found = self.rows.columns.str.fullmatch(r"wav_\d+").sum()
         if found != num_spks:
             raise ValueError(

@@ -53,7 +53,7 @@ class Pool:
         self.gap = round(gap * sample_rate)  # samples
         if not os.path.isfile(self.manifest):
             raise ValueError(f"No manifest at {self.manifest}: prepare the data first")
-        table = pd.read_csv(self.manifest, dtype={"ID": str, "speaker": str})
+        table = pd.read_csv(self.manifest, dtype={"ID": str, "speaker": str}, keep_default_na=False)
         self._keep(table.sort_values("speaker", kind="stable"), roots)
         self._check(roots)
         # Shared, so that the main process sees what the workers could not read.

@@ -11,9 +11,9 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAMLError
 
 NO_DATA = (
-    "no --data_folder given: name a folder with one sub-folder a speaker, holding wav, flac or ogg "
-    "files, for instance `python train.py {file} --data_folder LibriSpeech/dev-clean`; "
-    "hparams/mini.yaml needs none, it fetches its own corpus"
+    "no --data_folder given: name WSJ0-mix, LibriMix, or any folder with one sub-folder of "
+    "recordings a speaker, for instance `python train.py {file} --data_folder "
+    "LibriSpeech/dev-clean`; hparams/mini.yaml needs none, it fetches its own corpus"
 )
 
 

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 # data_prep first: it makes speechbrain importable on a CPU build of torch
-from data_prep.audio import GAIN_DB, LEVEL_DB, PEAK, rms_db
 from data_prep.dynamic_mixing import DynamicMixing
-from data_prep.folder import scan
+from data_prep.levels import GAIN_DB, LEVEL_DB, NOISE_DB, PEAK, rms_db
+from data_prep.scan import scan, usable
 
 # isort: split
 from speechbrain.dataio.batch import PaddedBatch
@@ -34,15 +34,17 @@ def corpus(tmp_path):
     return write_pool(tmp_path)
 
 
-def write_pool(root):
+def write_pool(root, name="pool.csv", root_name="data_root"):
     names = sorted(str(path.relative_to(root)) for path in root.glob("*/*.wav"))
-    scan(root, names, 8000).to_csv(root / "train.csv", index=False)
+    speaker_of = lambda name: name.split("/")[0]  # noqa: E731
+    files = scan(root, names, 8000, speaker_of, root_name=root_name)
+    usable(files).to_csv(root / name, index=False)
     return root
 
 
 def make(corpus, num_items=20, **arguments):
     arguments = {"segment": 1.0, "sample_rate": 8000, **arguments}
-    return DynamicMixing(corpus / "train.csv", corpus, num_items, **arguments)
+    return DynamicMixing(corpus / "pool.csv", corpus, num_items, **arguments)
 
 
 def speaker_of(source):
@@ -162,6 +164,20 @@ def test_lost_and_silent_speakers_are_replaced(corpus):
         assert speakers <= {2, 3, 4} and len(speakers) == 2
 
 
+def test_noise_is_mixed_in_at_its_level(corpus, tmp_path):
+    (tmp_path / "sounds" / "hiss").mkdir(parents=True)
+    for n in range(3):
+        noise = np.random.default_rng(n).normal(0, 0.02 * (n + 1), 4000)  # shorter than a segment
+        sf.write(tmp_path / "sounds" / "hiss" / f"{n}.wav", noise, 8000)
+    noise = write_pool(tmp_path / "sounds", "noise.csv", "noise_root") / "noise.csv"
+    items = list(make(corpus, 60, noise=noise, noise_root=tmp_path / "sounds"))
+    sounds = [(item["mixture"] - item["sources"].sum(-1)).numpy() for item in items]
+    levels = np.array([rms_db(sound) for sound in sounds])
+    assert NOISE_DB[0] - 0.5 < levels.min() and levels.max() < NOISE_DB[1] + 0.5
+    assert np.ptp(levels) > 7 and all((sound != 0).mean() > 0.99 for sound in sounds)
+    assert torch.equal(items[7]["sources"], make(corpus)[7]["sources"])
+
+
 def test_pools_that_cannot_be_mixed_are_told(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"has 5 speakers, mixtures of 6 need as many"):
         make(corpus, num_spks=6)
@@ -169,12 +185,12 @@ def test_pools_that_cannot_be_mixed_are_told(corpus, tmp_path):
         make(corpus, sample_rate=44100)
     with pytest.raises(ValueError, match=r"No manifest at .*none\.csv"):
         DynamicMixing(corpus / "none.csv", corpus, 1, 1.0, 8000)
-    with pytest.raises(ValueError, match=r"No file of .*train\.csv is found in .*gone"):
-        DynamicMixing(corpus / "train.csv", corpus / "gone", 1, 1.0, 8000)
+    with pytest.raises(ValueError, match=r"No file of .*pool\.csv is found in .*gone"):
+        DynamicMixing(corpus / "pool.csv", corpus / "gone", 1, 1.0, 8000)
     dataset = make(corpus)
     for path in corpus.glob("*/*.wav"):
         path.unlink()
-    with pytest.raises(OSError, match=r"Fewer than 2 speakers of .*train\.csv can be read"):
+    with pytest.raises(OSError, match=r"Fewer than 2 speakers of .*pool\.csv can be read"):
         dataset[0]
 
 
@@ -183,15 +199,15 @@ def test_pool_of_one_utterance_a_speaker_with_numeric_names(tmp_path):
         (tmp_path / name).mkdir()
         sf.write(tmp_path / name / "a.wav", np.full(16000, 0.1), 8000)
     assert make(write_pool(tmp_path), 2)[1]["sources"].shape == (8000, 2)
-    assert pd.read_csv(tmp_path / "train.csv", dtype=str)["speaker"][0] == "007"
+    assert pd.read_csv(tmp_path / "pool.csv", dtype=str)["speaker"][0] == "007"
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="no real speech at ../shared/speech")
 def test_real_speech_keeps_its_levels(tmp_path):
     root = SPEECH / "librispeech"
     names = sorted(str(path.relative_to(root)) for path in root.glob("*/*.flac"))[:10]
-    scan(root, names, 8000).to_csv(tmp_path / "train.csv", index=False)
-    dataset = DynamicMixing(tmp_path / "train.csv", root, 20, segment=4.0, sample_rate=8000)
+    usable(scan(root, names, 8000, str)).to_csv(tmp_path / "pool.csv", index=False)
+    dataset = DynamicMixing(tmp_path / "pool.csv", root, 20, segment=4.0, sample_rate=8000)
     levels = [rms_db(source) for item in dataset for source in item["sources"].numpy().T]
     assert np.mean(levels) == pytest.approx(LEVEL_DB, abs=1.5)
     assert max(item["mixture"].abs().max() for item in dataset) <= PEAK + 1e-6

@@ -10,10 +10,14 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from data_prep import folder
-from data_prep.folder import find_audio, prepare, scan, split_speakers
+from data_prep import folder, manifests
+from data_prep.folder import prepare, split_speakers
+from data_prep.levels import NOISE_DB, rms_db
+from data_prep.mixtures import FixedMixtures
 
 SPEECH = Path(__file__).parents[3] / "shared" / "speech"
+MANIFESTS = ("pool.csv", "valid.csv", "test.csv")
+LAST = ("measure", "speaker", "wav")
 FEW = {"num_valid": 4, "num_test": 6, "max_duration": 2.0}
 
 
@@ -40,17 +44,17 @@ def speakers_of(table):
     return set(table.filter(like="speaker").to_numpy().ravel())
 
 
-def manifests(output_folder):
-    return [(output_folder / name).read_text() for name in folder.MANIFESTS]
+def texts(output_folder):
+    return [(output_folder / name).read_text() for name in MANIFESTS]
 
 
 def test_speakers_are_disjoint_and_all_are_used(corpus, tmp_path):
     prepare(corpus, tmp_path / "out", 8000, **FEW)
-    train, valid, test = (read(tmp_path / "out" / name) for name in folder.MANIFESTS)
+    train, valid, test = (read(tmp_path / "out" / name) for name in MANIFESTS)
     parts = [speakers_of(table) for table in (train, valid, test)]
     assert set.union(*parts) == {f"s{s}" for s in range(8)}
     assert sum(map(len, parts)) == 8 and min(map(len, parts)) >= 2
-    assert list(train) == ["ID", "duration", "sample_rate", "level_db", "speaker", "wav"]
+    assert list(train) == ["ID", "duration", "sample_rate", "level_db", *LAST]
     assert len(train) == 3 * len(parts[0]) and len(valid) == 4 and len(test) == 6
     assert train["level_db"].between(-20.3, -19.7).all()  # noise of 0.1 RMS
     assert train["wav"].str.startswith("$data_root/s").all()
@@ -63,8 +67,8 @@ def test_split_depends_on_the_seed_alone(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(folder.glob, "iglob", backwards)
     prepare(corpus, tmp_path / "b", 8000, seed=1, **FEW)
     prepare(corpus, tmp_path / "c", 8000, seed=2, **FEW)
-    assert manifests(tmp_path / "a") == manifests(tmp_path / "b")
-    assert manifests(tmp_path / "a")[0] != manifests(tmp_path / "c")[0]
+    assert texts(tmp_path / "a") == texts(tmp_path / "b")
+    assert texts(tmp_path / "a")[0] != texts(tmp_path / "c")[0]
 
 
 def test_shares_are_met_and_leave_train_its_speakers():
@@ -100,7 +104,7 @@ def test_short_utterances_are_left_out_of_fixed_mixtures(corpus, tmp_path):
     for s in range(8):
         add_noise(corpus / f"s{s}" / "short.wav", 0.5)
     prepare(corpus, tmp_path / "out", 8000, **FEW)
-    train, valid, _ = manifests(tmp_path / "out")
+    train, valid, _ = texts(tmp_path / "out")
     assert "short.wav" in train and "short.wav" not in valid
 
 
@@ -122,9 +126,8 @@ def test_broken_files_are_named_and_skipped(corpus, tmp_path, caplog):
         prepare(corpus, tmp_path / "out", 8000, **FEW)
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     reasons = {
-        "not readable as audio, or truncated": (
-            "text.wav empty.wav half.wav half.flac half.ogg link.wav"
-        ),
+        "not readable as audio, or truncated": ("text.wav empty.wav half.wav half.flac half.ogg"),
+        "missing": "link.wav",
         "with NaN or Inf": "nan.wav",
         "silent": "zeros.wav",
         "shorter than 0.1 s": "click.wav",
@@ -138,25 +141,28 @@ def test_broken_files_are_named_and_skipped(corpus, tmp_path, caplog):
         assert all(name in message for name in names.split())
     assert len(warned) == len(reasons)
     assert "27 of 39 files can be used" in caplog.text
-    made = "".join(manifests(tmp_path / "out"))
+    made = "".join(texts(tmp_path / "out"))
     assert not any(name in made for names in reasons.values() for name in names.split())
 
 
-def test_wav_written_to_a_pipe_is_whole(tmp_path):
-    add_noise(tmp_path / "s" / "pipe.wav", rate=8000)
-    data = bytearray((tmp_path / "s" / "pipe.wav").read_bytes())
-    size = data.find(b"data") + 4
-    data[size : size + 4] = b"\xff\xff\xff\xff"
-    (tmp_path / "s" / "pipe.wav").write_bytes(data)
-    assert scan(tmp_path, ["s/pipe.wav"], 8000)["duration"].tolist() == [1.5]
-
-
-def test_several_channels_are_said_once(corpus, caplog):
-    sf.write(corpus / "s0" / "stereo.wav", np.tile([0.1, 0.9], (8000, 1)), 8000)
-    with caplog.at_level(logging.INFO):
-        pool = scan(corpus, find_audio(corpus), 8000).set_index("ID")
-    assert caplog.text.count("1 files have several channels: the first is taken") == 1
-    assert pool.loc["s0/stereo.wav", "level_db"] == pytest.approx(-20, abs=0.01)
+def test_noise_is_split_by_recording_and_mixed_in(corpus, tmp_path):
+    for n in range(9):
+        add_noise(tmp_path / "noise" / f"{n}.wav", 0.8 + 0.3 * n, scale=0.02, seed=n)
+    prepare(corpus, tmp_path / "out", 8000, noise_folder=tmp_path / "noise", **FEW)
+    pool = read(tmp_path / "out" / "noise.csv")
+    valid, test = (read(tmp_path / "out" / f"{name}.csv") for name in ("valid", "test"))
+    parts = [set(pool["wav"]), set(valid["wav_noise"]), set(test["wav_noise"])]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 9
+    dataset = FixedMixtures(tmp_path / "out/test.csv", 8000, 2, corpus, tmp_path / "noise")
+    for item in dataset:
+        sound = (item["mixture"] - item["sources"].sum(-1)).numpy()
+        assert NOISE_DB[0] - 1 < rms_db(sound) < NOISE_DB[1] + 1
+    prepare(corpus, tmp_path / "out", 8000, **FEW)
+    assert not (tmp_path / "out" / "noise.csv").exists()
+    with pytest.raises(ValueError, match=r"Found 2 noise recordings"):
+        for n in range(7):
+            (tmp_path / "noise" / f"{n}.wav").unlink()
+        prepare(corpus, tmp_path / "out", 8000, noise_folder=tmp_path / "noise", **FEW)
 
 
 def test_bad_folders_are_told_in_a_sentence(tmp_path):
@@ -171,7 +177,7 @@ def test_bad_folders_are_told_in_a_sentence(tmp_path):
     add_noise(tmp_path / "one" / "s0" / "a.wav")
     with pytest.raises(ValueError, match=r"Found 1 speakers.*num_spks=2 need 6: add speakers"):
         prepare(tmp_path / "one", tmp_path / "out", 8000)
-    with pytest.raises(ValueError, match=r"None of the 1 audio files in .*one can be used.*16000"):
+    with pytest.raises(ValueError, match=r"None of the 1 audio files can be used.*16000"):
         prepare(tmp_path / "one", tmp_path / "out", 16000)
     for s in range(6):
         add_noise(tmp_path / "words" / f"s{s}" / "a.wav", 0.5)
@@ -190,7 +196,7 @@ def test_bad_arguments_are_named(corpus, tmp_path, argument):
 
 def test_second_call_does_nothing(corpus, tmp_path, monkeypatch, caplog):
     prepare(corpus, tmp_path / "out", 8000, **FEW)
-    made = manifests(tmp_path / "out")
+    made = texts(tmp_path / "out")
     moved = corpus.rename(tmp_path / "moved")
     with monkeypatch.context() as patch:
         patch.setattr(folder, "scan", None)  # would fail if called
@@ -198,17 +204,17 @@ def test_second_call_does_nothing(corpus, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         prepare(moved, tmp_path / "out", 8000, seed=5, **FEW)
     assert "were made with other seed: making them anew" in caplog.text
-    assert manifests(tmp_path / "out") != made
+    assert texts(tmp_path / "out") != made
     add_noise(moved / "s0" / "new.wav")
     prepare(moved, tmp_path / "out", 8000, **FEW)
-    assert json.loads((tmp_path / "out" / folder.STATE).read_text())["seed"] == 1234
+    assert json.loads((tmp_path / "out" / manifests.STATE).read_text())["seed"] == 1234
 
 
 @pytest.mark.parametrize("written", range(4))
 def test_stopped_run_is_not_taken_for_whole(corpus, tmp_path, monkeypatch, written):
     prepare(corpus, tmp_path / "out", 8000, seed=1, **FEW)
     prepare(corpus, tmp_path / "whole", 8000, seed=2, **FEW)
-    names = iter([*folder.MANIFESTS, folder.STATE])
+    names = iter([*MANIFESTS, manifests.STATE])
 
     def replace(source, target, left=iter(range(written))):  # noqa: B008
         next(names)
@@ -217,12 +223,12 @@ def test_stopped_run_is_not_taken_for_whole(corpus, tmp_path, monkeypatch, writt
         os.rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder.os, "replace", replace)
+        patch.setattr(manifests.os, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, tmp_path / "out", 8000, seed=2, **FEW)
-    assert not (tmp_path / "out" / folder.STATE).exists()
+    assert not (tmp_path / "out" / manifests.STATE).exists()
     prepare(corpus, tmp_path / "out", 8000, seed=2, **FEW)
-    assert manifests(tmp_path / "out") == manifests(tmp_path / "whole")
+    assert texts(tmp_path / "out") == texts(tmp_path / "whole")
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="no real speech at ../shared/speech")
@@ -232,7 +238,7 @@ def test_librispeech_is_prepared(tmp_path):
         chapter.mkdir(parents=True)
         os.symlink(path, chapter / path.name)
     prepare(tmp_path / "dev-clean", tmp_path / "out", 8000, **FEW)
-    train, valid, test = (read(tmp_path / "out" / name) for name in folder.MANIFESTS)
+    train, valid, test = (read(tmp_path / "out" / name) for name in MANIFESTS)
     assert train["speaker"].nunique() == 8
     assert len(speakers_of(valid)) == len(speakers_of(test)) == 2
     assert train["level_db"].between(-45, -10).all()

@@ -1,0 +1,51 @@
+"""Every command of the recipes' README files is one that train.py takes."""
+
+import re
+
+import pytest
+
+from conftest import ROOT
+from data_prep import librimix, wsj0mix
+
+READMES = sorted((ROOT / "recipes").glob("*/*/README.md"))
+
+
+def commands(text: str) -> list[str]:
+    """Arguments of train.py: in blocks of code, and in the first column of tables."""
+    text = text.replace("\\\n", " ")
+    found = re.findall(r"^python train\.py (\S.*)$", text, flags=re.MULTILINE)
+    heads = re.findall(r"^\| command, after `python train\.py ?(.*?)`", text, flags=re.MULTILINE)
+    cells = re.findall(r"^\| `((?:hparams/|--).*?)` \|", text, flags=re.MULTILINE)
+    head = heads[0].strip("… ") if heads else ""
+    return found + [f"{head} {cell}".strip() for cell in cells]
+
+
+def test_commands_are_found():
+    numbers = {path.parts[-3]: len(commands(path.read_text())) for path in READMES}
+    assert numbers["WSJ0Mix"] >= 15 and numbers["LibriMix"] >= 15 and numbers["Folder"] >= 5
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: path.parts[-3])
+def test_commands_are_taken(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for command in set(commands(path.read_text())):
+        arguments = re.findall(r'"[^"]*"|\S+', command)
+        arguments = [argument.strip('"') for argument in arguments]
+        load_keys(arguments)
+
+
+def load_keys(arguments: list[str]) -> None:
+    """Check that every option is a top-level key, and that the data's own agree."""
+    hparams_file, options = arguments[0], arguments[1:]
+    known = set(re.findall(r"^(\w+):", (ROOT / hparams_file).read_text(), flags=re.MULTILINE))
+    keys = [option.removeprefix("--") for option in options[::2]]
+    assert len(options) % 2 == 0 and set(keys) <= known, arguments
+
+
+@pytest.mark.parametrize(("module", "name"), [(wsj0mix, "WSJ0Mix"), (librimix, "LibriMix")])
+def test_writing_commands_are_parsed(module, name, monkeypatch):
+    text = (ROOT / "recipes" / name / "separation/README.md").read_text().replace("\\\n", " ")
+    lines = re.findall(rf"^python -m {module.__name__} (.*)$", text, flags=re.MULTILINE)
+    called = []
+    monkeypatch.setattr(module, "write", lambda **arguments: called.append(arguments))
+    assert all(module.main(line.split()) == 0 for line in lines) and len(called) == 2
