@@ -55,8 +55,10 @@ def prepare(
     Raises
     ------
     ValueError
-        The corpus is not complete, or is none.
+        The corpus is not complete, or is none; or an argument is none of its values.
     """
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode is {mode}: set it to min or max")
     corpus = recognise(Path(data_folder), lists)
     if corpus == "wsj0mix":
         if noise_folder is not None or mixture != "clean":

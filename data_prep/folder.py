@@ -82,13 +82,12 @@ def prepare(
         state["noise"] = manifests.fingerprint(Path(noise_folder), noise_names)
     if manifests.is_prepared(output_folder, state):
         return
-    pool = _scan_speech(data_folder, names, sample_rate)
+    pool = _scan_speech(data_folder, names, sample_rate, output_folder)
     parts = split_speakers(pool, num_spks, seed, valid_share, test_share)
     noises = [None] * len(parts)
     if noise_names:
-        noise = _usable(
-            scan(Path(noise_folder), noise_names, sample_rate, str, root_name="noise_root")
-        )
+        keep = {"root_name": "noise_root", "folder": output_folder}
+        noise = _usable(scan(Path(noise_folder), noise_names, sample_rate, str, **keep))
         noises = split_noise(noise, seed, valid_share, test_share)
     draw = partial(
         draw_mixtures,
@@ -211,14 +210,20 @@ def _find_speech(data_folder: Path) -> list[str]:
     return names
 
 
-def _scan_speech(data_folder: Path, names: list[str], sample_rate: int) -> pd.DataFrame:
-    files = scan(data_folder, names, sample_rate, lambda name: name.split("/")[0])
+def _scan_speech(
+    data_folder: Path, names: list[str], sample_rate: int, output_folder: Path
+) -> pd.DataFrame:
+    files = scan(data_folder, names, sample_rate, _speaker, folder=output_folder)
     files.loc[~files["ID"].str.contains("/"), "problem"] = "not in a speaker's sub-folder"
     pool = _usable(files)
     hours, num_speakers = pool["duration"].sum() / 3600, pool["speaker"].nunique()
     message = "%d of %d files can be used: %.2f h, %d speakers"
     logger.info(message, len(pool), len(files), hours, num_speakers)
     return pool
+
+
+def _speaker(name: str) -> str:
+    return name.split("/")[0]
 
 
 def _usable(files: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def generated_part(
     sample_rate : int
         Hz, of every file.
     output_folder : Path
-        Where a long list of problems is written.
+        Where the scan's findings and a long list of problems are written.
     measure : str
         Of the sources' levels, see ``data_prep.levels``.
 
@@ -56,9 +56,9 @@ def generated_part(
         raise ValueError(f"No wav files in {part / mixtures}: the generated corpus is incomplete")
     place = part.relative_to(data_folder)
     names = {f: [str(place / f / f"{stem}.wav") for stem in stems] for f in (mixtures, *sources)}
-    mixed = scan(data_folder, names[mixtures], sample_rate, str)
+    mixed = scan(data_folder, names[mixtures], sample_rate, str, folder=output_folder)
     listed = [name for folder in sources for name in names[folder]]
-    files = scan(data_folder, listed, sample_rate, str, measure)
+    files = scan(data_folder, listed, sample_rate, str, measure, folder=output_folder)
     together = pd.concat([mixed, files], ignore_index=True)
     insist(together, sample_rate, output_folder, "generate the corpus again, or complete the copy")
     table = pd.DataFrame({"ID": stems, "duration": mixed["duration"], "wav_mix": mixed["wav"]})

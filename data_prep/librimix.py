@@ -4,7 +4,7 @@ Generated folders are those of the LibriMix scripts,
 ``Libri2Mix/wav8k/min/{train-360,dev,test}/{mix_clean,mix_both,s1,s2,noise}``. From LibriSpeech
 mixtures are mixed when they are read, or written as such folders::
 
-    python -m data_prep.librimix LibriSpeech --lists LISTS --noise_folder wham_noise -o out
+    python -m data_prep.librimix LibriSpeech --lists LISTS --output_folder out
 
 ``LISTS`` holds ``libri2mix_{train-clean-360,dev-clean,test-clean}.csv``, which the authors of
 LibriMix publish as metadata.
@@ -105,6 +105,9 @@ def prepare(
         make = partial(_from_librispeech, corpus, tables, sample_rate, mode, mixture)
         names = _wanted(tables.values(), "source_")
         state["lists"] = manifests.fingerprint(Path(lists), sorted(os.listdir(lists)))
+        if corpus.noise_folder is not None:
+            sounds = _wanted(tables.values(), "noise_")
+            state["noise"] = manifests.fingerprint(corpus.noise_folder, sounds)
     state["files"] = manifests.fingerprint(data_folder, names)
     if manifests.is_prepared(output_folder, state):
         return
@@ -189,7 +192,11 @@ def _from_generated(
     if mixture != "clean":
         train = folder / parts["train.csv"] / "noise"
         names = sorted(str(path.relative_to(data_folder)) for path in train.glob("*.wav"))
-        pools["noise.csv"] = usable(scan(data_folder, names, sample_rate, str, "lufs"))
+        if not names:
+            raise ValueError(f"No wav files in {train}: the generated corpus is incomplete")
+        pools["noise.csv"] = usable(
+            scan(data_folder, names, sample_rate, str, "lufs", folder=output_folder)
+        )
     return pools | tables
 
 
@@ -283,7 +290,7 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        There is no such list.
+        There is no such list, or it has a mixture twice.
     """
     path = lists / f"libri{num_spks}mix_{SUBSETS[part]}.csv"
     if not path.is_file():
@@ -291,7 +298,9 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
             f"No {path.name} in {lists}: set lists to the folder of the published metadata of "
             f"Libri{num_spks}Mix"
         )
-    return pd.read_csv(path, float_precision="round_trip")
+    table = pd.read_csv(path, float_precision="round_trip")
+    manifests.check_ids(table["mixture_ID"], path.name)
+    return table
 
 
 def _wanted(tables: Iterable[pd.DataFrame], prefix: str) -> list[str]:
@@ -358,7 +367,9 @@ def check_files(
         split = {"lufs": sorted(measured), "rms": [n for n in names if n not in measured]}
         for measure, part in split.items():
             if part:
-                found.append(scan(root, part, sample_rate, _speaker, measure, root_name))
+                found.append(
+                    scan(root, part, sample_rate, _speaker, measure, root_name, output_folder)
+                )
     files = pd.concat(found, ignore_index=True)
     insist(files, RATE, output_folder, "complete data_folder and noise_folder")
     return files.set_index("ID", drop=False)
@@ -476,7 +487,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sample_rates", type=int, nargs="+", default=[8000], help="Hz")
     parser.add_argument("--modes", nargs="+", default=["min"], choices=["min", "max"])
     parser.add_argument("--types", nargs="+", default=["clean"], choices=TYPES)
-    parser.add_argument("--parts", nargs="+", default=["train-360", "dev", "test"])
+    parts = ["train-360", "dev", "test"]
+    parser.add_argument("--parts", nargs="+", default=parts, choices=SUBSETS)
     return told(write, parser.parse_args(arguments))
 
 

@@ -67,12 +67,7 @@ def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> 
         A table has an ID twice.
     """
     for name, table in tables.items():
-        twice = table["ID"][table["ID"].duplicated()]
-        if len(twice):
-            raise ValueError(
-                f"{len(twice)} items of {name} have an ID that another one has, the first "
-                f"{twice.iloc[0]}: an item may be listed once"
-            )
+        check_ids(table["ID"], name)
     output_folder.mkdir(parents=True, exist_ok=True)
     (output_folder / STATE).unlink(missing_ok=True)
     for name in set(NAMES) - set(tables):  # of another corpus
@@ -85,6 +80,16 @@ def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> 
         logger.info(message, output_folder / name, len(table), hours, len(speakers))
     state = {**state, "version": VERSION, "manifests": list(tables)}
     write_whole(output_folder / STATE, json.dumps(state, indent=2).encode())
+
+
+def check_ids(ids: pd.Series, name: str) -> None:
+    """Stops where a list has an ID twice: a ``ValueError`` names the first."""
+    twice = ids[ids.duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} items of {name} have an ID that another one has, the first "
+            f"{twice.iloc[0]}: an item may be listed once"
+        )
 
 
 def write_whole(path: Path, data: bytes) -> None:

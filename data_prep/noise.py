@@ -64,7 +64,11 @@ def extend_noise(noise: np.ndarray, num_frames: int, rate: int) -> np.ndarray:
     -------
     np.ndarray [T]
     """
-    fade = min(round(FADE * rate), len(noise) - len(noise) % 2)  # even: the window has a middle
+    fade = round(FADE * rate)
+    if len(noise) <= fade // 2 + 1:  # nothing of the noise would be left between its fades
+        fade = len(noise) - len(noise) % 2  # even: the window has a middle
+    if fade <= 2:
+        return np.resize(noise, num_frames)
     rise = np.hanning(fade + 1)[: fade // 2 + 1]  # up to the middle of the window
     fall = rise[::-1]
     extended = noise

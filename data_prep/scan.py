@@ -13,6 +13,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from data_prep.audio import open_audio
 from data_prep.levels import loudness
+from data_prep.scanned import Scanned
 
 logger = get_logger(__name__)
 
@@ -34,8 +35,9 @@ def scan(
     speaker_of: Callable[[str], str],
     measure: str = "rms",
     root_name: str = "data_root",
+    folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Decodes every file once, in parallel.
+    """Decodes every file once, in parallel; a scan that was stopped goes on where it was.
 
     Arguments
     ---------
@@ -50,6 +52,8 @@ def scan(
         Of the levels, see ``data_prep.levels``; "active" ones are not measured here.
     root_name : str
         What stands for ``root`` in the paths of the table, after a ``$``.
+    folder : Path, optional
+        Where the scan's findings are kept, see ``data_prep.scanned``.
 
     Returns
     -------
@@ -58,27 +62,27 @@ def scan(
         speaker, wav and problem, which says why the file cannot be used and is empty if it can.
     """
     # Threads, as libsndfile decodes without Python's lock: nothing to fork or to pickle.
-    scan_one = partial(scan_file, root, sample_rate, speaker_of, measure, root_name)
-    files = thread_map(scan_one, names, desc="Scanning", unit="file")
+    with Scanned(folder) as scanned:
+        scan_one = partial(scan_file, root, sample_rate, measure, scanned)
+        files = thread_map(scan_one, names, desc="Scanning", unit="file")
+    for row in files:
+        row |= {"speaker": speaker_of(row["ID"]), "wav": f"${root_name}/{row['ID']}"}
     columns = ["ID", "duration", "sample_rate", "level_db", "measure", "channels"]
     return pd.DataFrame(files, columns=[*columns, "speaker", "wav", "problem"])
 
 
-def scan_file(
-    root: Path,
-    sample_rate: int,
-    speaker_of: Callable[[str], str],
-    measure: str,
-    root_name: str,
-    name: str,
-) -> dict:
-    """Measures one file: a row of ``scan``."""
+def scan_file(root: Path, sample_rate: int, measure: str, scanned: Scanned, name: str) -> dict:
+    """Measures one file, unless that was done: a row of ``scan``."""
     row = {"ID": name, "duration": 0.0, "sample_rate": 0, "level_db": -np.inf, "channels": 0}
-    row |= {"measure": measure, "speaker": speaker_of(name), "wav": f"${root_name}/{name}"}
-    row["problem"] = _name_problem(name)
+    row |= {"measure": measure, "problem": _name_problem(name)}
+    question = f"{measure} at {sample_rate} Hz"
     if not row["problem"]:
         try:
-            row |= _measure(root / name, sample_rate, measure)
+            facts = scanned.get(root / name, question)
+            if facts is None:
+                facts = _measure(root / name, sample_rate, measure)
+                scanned.add(root / name, question, facts)
+            row |= facts
         except FileNotFoundError:
             row["problem"] = "missing"
         except (sf.LibsndfileError, OSError):

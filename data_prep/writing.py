@@ -20,7 +20,7 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
     ---------
     path : Path
     audio : np.ndarray [T]
-        int16, or float within full scale, which libsndfile rounds and clips.
+        int16, or float within full scale, which libsndfile rounds down and clips.
     sample_rate : int
         Hz.
 

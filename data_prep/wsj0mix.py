@@ -278,7 +278,7 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        There is no such list.
+        There is no such list, or it has a mixture twice.
     """
     path = lists / f"mix_{num_spks}_spk_{part}.txt"
     if not path.is_file():
@@ -295,7 +295,9 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
         table[f"gain_db_{c}"] = table[f"gain_db_{c}"].astype(float)
         gains = table[f"gain_db_{c}"].map("{:12.8g}".format).str.strip()  # as MATLAB's num2str
         names += "_" + keys.str.split("/").str[-1] + "_" + gains
-    return table.assign(ID=names.str[1:])
+    table["ID"] = names.str[1:]
+    manifests.check_ids(table["ID"], path.name)
+    return table
 
 
 def read_levels(lists: Path) -> dict[str, float]:
@@ -346,7 +348,8 @@ def check_files(
         Of ``data_prep.scan.scan``, by key.
     """
     keys = _wanted(lists)
-    files = scan(corpus.folder, [corpus.path(key) for key in keys], sample_rate, str)
+    names = [corpus.path(key) for key in keys]
+    files = scan(corpus.folder, names, sample_rate, str, folder=output_folder)
     unmeasured = [utterance_of(key) not in corpus.levels for key in keys]
     files.loc[unmeasured, "problem"] = "not among the active levels"
     insist(files, RATE, output_folder, "complete the copy of WSJ0, or correct the lists")
@@ -432,7 +435,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num_spks", type=int, default=2)
     parser.add_argument("--sample_rates", type=int, nargs="+", default=[8000], help="Hz")
     parser.add_argument("--modes", nargs="+", default=["min"], choices=["min", "max"])
-    parser.add_argument("--parts", nargs="+", default=["tr", "cv", "tt"])
+    parts = list(PARTS.values())
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     return told(write, parser.parse_args(arguments))
 
 

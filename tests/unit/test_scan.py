@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from data_prep import scan as scan_module
 from data_prep.scan import NAMED, insist, scan, usable
 
 
@@ -67,6 +68,33 @@ def test_all_problems_are_told_at_once(tmp_path):
     ):
         assert text in str(told.value)
     assert not (tmp_path / "problems.csv").exists()
+
+
+def test_a_stopped_scan_goes_on_where_it_was(tmp_path, monkeypatch):
+    names = [f"{n}.wav" for n in range(6)]
+    for name in names:
+        add_noise(tmp_path / name)
+    kept = tmp_path / "kept"
+    scan(tmp_path, names[:4], 8000, str, folder=kept)
+    lines = (kept / "scanned.jsonl").read_text()
+    (kept / "scanned.jsonl").write_text(lines[: lines.rindex("{") + 9])  # killed while writing
+    add_noise(tmp_path / "1.wav", seconds=1.0)  # changed since
+    measured = []
+
+    def measure(path, *rest):
+        measured.append(path.name)
+        return real(path, *rest)
+
+    real = scan_module._measure
+    monkeypatch.setattr(scan_module, "_measure", measure)
+    files = scan(tmp_path, names, 8000, str, folder=kept)
+    assert len(measured) == 4 and set(measured) > {"1.wav", "4.wav", "5.wav"}
+    assert files.equals(scan(tmp_path, names, 8000, str))
+    measured.clear()
+    scan(tmp_path, names, 8000, str, folder=kept)
+    assert not measured
+    scan(tmp_path, names, 8000, str, "lufs", folder=kept)
+    assert len(measured) == 6
 
 
 def test_many_problems_are_told_in_a_table(tmp_path):
