@@ -3,10 +3,11 @@
 import math
 import os
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import soundfile as sf
-from scipy.signal import resample_poly
+from scipy.signal import firwin, resample_poly
 
 from data_prep import sphere
 
@@ -18,6 +19,7 @@ MAX_DENOMINATOR = 100
 HALF_FILTER = 10
 
 
+@lru_cache(maxsize=64)
 def rate_ratio(file_rate: int, sample_rate: int, speed: float = 1.0) -> Fraction:
     """Frames of the file that make one sample at the wanted rate.
 
@@ -148,14 +150,15 @@ def read_audio(
         num_frames = before + stop - first + after
         try:
             file.seek(first - before)
-            audio = file.read(num_frames, dtype="float32", always_2d=True)[:, 0]  # [frames]
+            audio = _read_first_channel(file, num_frames)  # [frames]
         except sf.LibsndfileError as error:
             raise OSError(f"{path} is broken: {error.error_string}") from error
     if len(audio) < num_frames:
         raise OSError(f"{path} is broken: it ends at {len(audio)} of {num_frames} frames")
     if ratio == 1:
-        return np.ascontiguousarray(audio)
-    resampled = resample_poly(audio, ratio.denominator, ratio.numerator)
+        return audio
+    window = _resampling_filter(ratio.denominator, ratio.numerator)
+    resampled = resample_poly(audio, ratio.denominator, ratio.numerator, window=window)
     skipped = before * ratio.denominator // ratio.numerator
     return resampled[skipped : skipped + num_samples]
 
@@ -180,6 +183,22 @@ def last_frame(num_samples: int, ratio: Fraction) -> int:
     5
     """
     return math.floor((num_samples - 1) * ratio) + 1 if num_samples else 0
+
+
+def _read_first_channel(file: sf.SoundFile, num_frames: int) -> np.ndarray:
+    """Frames of the first channel, float32; libsndfile takes long to convert to float itself."""
+    if file.subtype == "PCM_16":
+        audio = file.read(num_frames, dtype="int16", always_2d=True)[:, 0]  # [frames]
+        return audio * np.float32(2**-15)
+    return np.ascontiguousarray(file.read(num_frames, dtype="float32", always_2d=True)[:, 0])
+
+
+@lru_cache(maxsize=16)
+def _resampling_filter(up: int, down: int) -> np.ndarray:
+    """`resample_poly`'s own filter, which takes as long to design as to apply."""
+    highest = max(up, down)
+    taps = firwin(2 * HALF_FILTER * highest + 1, 1 / highest, window=("kaiser", 5.0))
+    return taps.astype(np.float32)
 
 
 def _margins(num_before: int, num_after: int, ratio: Fraction) -> tuple[int, int]:

@@ -121,15 +121,15 @@ class DynamicMixing(EpochDataset):
         self.check_index(index)
         epoch = self.epoch
         rng = np.random.default_rng([self.seed, epoch, index])
-        sources = self._draw_sources(rng)  # [T, C]
+        sources = self._draw_sources(rng)  # [C, T]
         noise = self._draw_noise(rng)  # [T] or 0
-        scale = np.float32(peak_scale(sources.sum(axis=-1) + noise, sources))
-        sources = sources * scale
-        mixture = sources.sum(axis=-1) + noise * scale  # by numpy: torch would start threads
+        scale = np.float32(peak_scale(sources.sum(axis=0) + noise, sources.T))
+        sources *= scale
+        mixture = sources.sum(axis=0) + noise * scale  # by numpy: torch would start threads
         return {
             "id": f"epoch{epoch}-{index}",
             "mixture": torch.from_numpy(mixture),
-            "sources": torch.from_numpy(np.ascontiguousarray(sources)),
+            "sources": torch.from_numpy(np.stack(sources, axis=-1)),
         }
 
     def _draw_sources(self, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +142,7 @@ class DynamicMixing(EpochDataset):
             if rms_db(source) > level_db + PAUSE_DB:  # else unreadable, or a pause
                 sources.append(source)
             if len(sources) == self.num_spks:
-                return np.stack(sources).T  # [T, C], a view: sums over C are quick
+                return np.stack(sources)  # [C, T]
         raise OSError(
             f"Fewer than {self.num_spks} speakers of {self.pool.manifest} can be read: "
             "check data_folder, or prepare the data again"

@@ -35,7 +35,7 @@ def rms_db(audio: np.ndarray) -> float:
     -20.0
     """
     with np.errstate(divide="ignore"):
-        return float(10 * np.log10(np.mean(np.square(audio, dtype=np.float64))))
+        return float(10 * np.log10(np.einsum("t,t->", audio, audio) / len(audio)))
 
 
 def loudness(audio: np.ndarray, sample_rate: int) -> float:

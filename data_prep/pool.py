@@ -133,7 +133,7 @@ class Pool:
         first, last = self._bounds[speaker], self._bounds[speaker + 1] - 1
         second = rng.uniform(self._begins[first], self._begins[last + 1])
         i = np.searchsorted(self._begins, second, side="right") - 1
-        return int(np.clip(i, first, last))  # rounding could lead to a neighbour's
+        return int(min(max(i, first), last))  # rounding could lead to a neighbour's
 
     def _report(self, i: int, error: OSError) -> None:
         if not self._unreadable[i]:
