@@ -185,7 +185,9 @@ def small_librispeech(folder: Path) -> tuple[Path, Path, Path]:
         write_librimix_list(lists, subset, header, lines)
     speech = fill(librimix_names(lists, "source"), folder / "LibriSpeech", voices())
     # The first noise is shorter than a speaker's turn, the others are longer.
-    sounds = [sound[: RATE // 2] if i == 0 else sound for i, sound in enumerate(voices(4, 3.0, 1))]
+    sounds = [
+        sound[: RATE * 3 // 5] if i == 0 else sound for i, sound in enumerate(voices(4, 3.0, 1))
+    ]
     noise = fill(librimix_names(lists, "noise"), folder / "wham_noise", stereo(sounds))
     return speech, lists, noise
 
