@@ -1,9 +1,9 @@
-# make setup | demo | test | lint: each does what it needs on a fresh machine.
+# make setup | demo | test | bench | lint: each does what it needs on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
 RESULTS := results/mini/1234
 
-.PHONY: help setup demo train separate picture test lint format clean
+.PHONY: help setup demo train separate picture test bench lint format clean
 
 help:
 	@grep -E '^[a-z]+:.*#' $(MAKEFILE_LIST) | sed -E 's/:[^#]*#/\t/'
@@ -29,6 +29,9 @@ picture: separate  # spectrograms before and after super-resolution
 
 test: setup  # every test and doctest
 	$(BIN)/python -m pytest -rs
+
+bench: setup  # speed and memory beside SpeechBrain's own code: benchmarks/speed.md, about 15 minutes
+	$(BIN)/python -m benchmarks.speed
 
 lint: setup
 	$(BIN)/ruff check .

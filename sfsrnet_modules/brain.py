@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from pathlib import Path
+from time import perf_counter
 
 import pandas as pd
 import speechbrain as sb
@@ -105,12 +106,16 @@ class Separation(sb.Brain):
             # a line of its own under SpeechBrain's bar, whose text is fixed
             shown = if_main_process() and not self.noprogressbar
             self.decibels = tqdm(bar_format="{desc}", position=1, leave=False, disable=not shown)
+            self.num_items, self.waited = 0, 0.0  # s, for the loader
+            self.started = self.last_end = perf_counter()
 
     # --- A step -----------------------------------------------------------------------------------
 
     def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
-        """Remember the items, so that a message can name them."""
+        """Remember the items, so that a message can name them; count the time spent waiting."""
         self.batch_ids = batch.id
+        self.num_items += len(batch.id)
+        self.waited += perf_counter() - self.last_end
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
         """Name the items whose loss is not finite; SpeechBrain then counts against the patience."""
@@ -139,6 +144,7 @@ class Separation(sb.Brain):
         means = "  ".join(f"{name} {value:.1f}" for name, value in self._mean_terms().items())
         self.decibels.set_description_str(f"SI-SNR in dB: {means}", refresh=False)
         self.decibels.update()  # draws no more often than tqdm's interval
+        self.last_end = perf_counter()
 
     def _mean_terms(self) -> dict[str, float]:
         return {name: total / self.num_batches for name, total in self.sums.items()}
@@ -150,7 +156,7 @@ class Separation(sb.Brain):
         stats = {"loss": stage_loss, **self._mean_terms()}
         if stage == sb.Stage.TRAIN:
             self.decibels.close()
-            self.train_stats = {**stats, "skipped_steps": self.skipped_steps}
+            self.train_stats = {**stats, "skipped_steps": self.skipped_steps, **self._speed()}
             return
         scores = pd.DataFrame(self.rows).set_index("id")
         stats |= scores.drop(columns="duration").mean().to_dict()
@@ -161,6 +167,11 @@ class Separation(sb.Brain):
             self.hparams.train_logger.log_stats(
                 {"epoch loaded": self.hparams.epoch_counter.current}, test_stats=stats
             )
+
+    def _speed(self) -> dict[str, float]:
+        """Items a second of this process, and the share of the time it waited for the loader."""
+        seconds = perf_counter() - self.started
+        return {"items_per_second": self.num_items / seconds, "data_wait": self.waited / seconds}
 
     def _end_epoch(self, stats: dict[str, float], epoch: int) -> None:
         lr, next_lr = self.hparams.lr_scheduler([self.optimizer], epoch, stats["loss"])

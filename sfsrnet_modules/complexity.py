@@ -4,7 +4,7 @@ from math import prod
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -38,8 +38,8 @@ def macs_per_second(model: nn.Module, sample_rate: int) -> int:
     """
     device = next(model.parameters()).device
     was_training = model.training
-    # with gradients on, attention runs through the operations that the counter knows
-    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter:
+    # with gradients on, PyTorch's own layers run through operations that the counter knows
+    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
         model.eval()(torch.zeros(1, sample_rate, device=device))
     model.train(was_training)
     return counter.get_total_flops() // 2
@@ -55,5 +55,13 @@ def _cuda_lstm(frames, weights, *args, **kwargs) -> int:
     return 2 * frames[0] * frames[1] * sum(map(prod, matrices))
 
 
+def _cpu_attention(query, key, value, *args, **kwargs) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
 # PyTorch's own counter passes over these
-RECURRENT = {torch.ops.aten.mkldnn_rnn_layer: _cpu_lstm, torch.ops.aten._cudnn_rnn: _cuda_lstm}
+UNCOUNTED = {
+    torch.ops.aten.mkldnn_rnn_layer: _cpu_lstm,
+    torch.ops.aten._cudnn_rnn: _cuda_lstm,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
+}

@@ -2,22 +2,27 @@
 
 The parameters live in SpeechBrain's own ``Encoder``, ``Dual_Path_Model`` and ``Decoder``, so stock
 weights load unchanged; what is added are the heads that turn each block's output into a mask.
-K chunk length, S chunks; the other letters as in :mod:`sfsrnet_modules.separator`.
+K chunk length, S chunks; the other letters as in :mod:`sfsrnet_modules.separator`. One layout,
+[B, S, K, N], is kept from chunking to overlap-add.
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from speechbrain.lobes.models.dual_path import (
     Decoder,
     Dual_Computation_Block,
     Dual_Path_Model,
     Encoder,
 )
+from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sfsrnet_modules.separator import MaskSeparator
-from sfsrnet_modules.transformer import LongPositionalEncoding
+from sfsrnet_modules.transformer import LongPositionalEncoding, RowTransformer
 
 
 class DualPathSeparator(MaskSeparator):
@@ -43,6 +48,9 @@ class DualPathSeparator(MaskSeparator):
         are reached only so).
     every_block : bool
         False: no estimates but the last, as in the stock separator.
+    checkpointing : bool
+        True: training keeps only what enters each intra model, inter model and head, and computes
+        the rest once more on the way back: less memory for about a third more time.
 
     Example
     -------
@@ -65,17 +73,19 @@ class DualPathSeparator(MaskSeparator):
         head: str = "linear",
         shared_head: bool = False,
         every_block: bool = True,
+        checkpointing: bool = False,
     ):
         if head not in ("linear", "gated"):
             raise ValueError(f"head is {head!r}: choose 'linear' (paper) or 'gated' (SpeechBrain)")
         super().__init__(encoder, masknet, decoder)
+        self.checkpointing = checkpointing
         self.num_estimates = len(masknet.dual_mdl) if every_block else 1
         if head == "linear":  # the gate would be left without a gradient
             del masknet.output, masknet.output_gate, masknet.end_conv1x1
         own_heads = 0 if shared_head else self.num_estimates - 1
         self.early_heads = nn.ModuleList(_Head(masknet) for _ in range(own_heads))
         _untie_copies(masknet.dual_mdl)
-        _lengthen_positions(masknet.dual_mdl)
+        _speed_up(masknet.dual_mdl)
 
     def masks(self, frames: Tensor, all_estimates: bool) -> list[Tensor]:
         """Return the masks [B, C, N, L] of `frames` [B, N, L], one a block or the last alone."""
@@ -83,29 +93,46 @@ class DualPathSeparator(MaskSeparator):
         x = net.conv1d(net.norm(frames))  # [B, N, L]
         if net.use_global_pos_enc:
             x = net.pos_enc(x.mT).mT + x * x.shape[1] ** 0.5  # [B, N, L]
-        x, gap = net._Segmentation(x, net.K)  # [B, N, K, S]
+        x = chunk(x.mT, net.K)  # [B, S, K, N], the layout of all blocks
         masks = []
         first_wanted = net.num_layers - (self.num_estimates if all_estimates else 1)
         for index, block in enumerate(net.dual_mdl):
-            x = run_block(block, x)  # [B, N, K, S]
+            x = self._run_block(block, x)  # [B, S, K, N]
             if index >= first_wanted:
-                masks.append(self._mask(self._head(index), x, gap))  # [B, C, N, L]
+                mask = self._kept_small(self._mask, self._head(index), x, frames.shape[2])
+                masks.append(mask)  # [B, C, N, L]
         return masks
 
     def _head(self, index: int) -> nn.Module:
         """The head of a block: its own, else the stock one, which sits in the masknet itself."""
         return self.early_heads[index] if index < len(self.early_heads) else self.masknet
 
-    def _mask(self, head: nn.Module, x: Tensor, gap: int) -> Tensor:
-        net = self.masknet
-        x = head.conv2d(head.prelu(x))  # [B, N * C, K, S]
-        x = x.unflatten(1, (net.num_spks, -1)).flatten(0, 1)  # [B * C, N, K, S]
+    def _run_block(self, block: Dual_Computation_Block, x: Tensor) -> Tensor:
+        """Run a stock block on `x` [B, S, K, N]; the same as ``block`` on [B, N, K, S]."""
+        intra = self._kept_small(run_path, block, "intra", x)  # [B, S, K, N]
+        if block.skip_around_intra:
+            intra = intra + x
+        across = intra.transpose(1, 2).contiguous()  # [B, K, S, N]
+        inter = self._kept_small(run_path, block, "inter", across)  # [B, K, S, N]
+        return inter.transpose(1, 2) + intra
+
+    def _kept_small(self, function: Callable[..., Tensor], *inputs) -> Tensor:
+        """Run `function`, where memory is to be saved without keeping what is inside it."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *inputs, use_reentrant=False)
+        return function(*inputs)
+
+    def _mask(self, head: nn.Module, x: Tensor, num_frames: int) -> Tensor:
+        x = _pointwise(head.conv2d, head.prelu(x))  # [B, S, K, C * N]
         if hasattr(head, "output_gate"):
-            x = net._over_add(x, gap)  # [B * C, N, L]
-            x = torch.relu(head.end_conv1x1(head.output(x) * head.output_gate(x)))
+            x = overlap_add(x, num_frames).unflatten(2, (self.masknet.num_spks, -1))  # [B, L, C, N]
+            gated = torch.tanh(_pointwise(head.output[0], x))
+            gated = gated * torch.sigmoid(_pointwise(head.output_gate[0], x))
+            x = torch.relu(_pointwise(head.end_conv1x1, gated))
         else:
-            x = net._over_add(torch.relu(x), gap)  # [B * C, N, L]
-        return x.unflatten(0, (-1, net.num_spks))  # [B, C, N, L]
+            x = overlap_add(torch.relu(x), num_frames)  # [B, L, C * N]
+            x = x.unflatten(2, (self.masknet.num_spks, -1))  # [B, L, C, N]
+        return x.permute(0, 2, 3, 1)  # [B, C, N, L]
 
 
 class _Head(nn.Module):
@@ -120,22 +147,42 @@ class _Head(nn.Module):
                 _reset(part)
 
 
-def run_block(block: Dual_Computation_Block, x: Tensor) -> Tensor:
-    """Run a stock block on `x` [B, N, K, S], giving models that want it the whole grid.
+def chunk(x: Tensor, size: int) -> Tensor:
+    """Cut `x` [B, L, N] into chunks of `size` frames with 50 % overlap, [B, S, K, N].
 
-    Equals ``block(x)`` where both models are SpeechBrain's, which see one chunk at a time.
+    Zeros surround it so that every frame lies in two chunks.
+
+    Example
+    -------
+    >>> chunk(torch.arange(1, 6).view(1, 5, 1), 4).squeeze()
+    tensor([[0, 0, 1, 2],
+            [1, 2, 3, 4],
+            [3, 4, 5, 0],
+            [5, 0, 0, 0]])
     """
-    intra = _along_rows(block, "intra", x.permute(0, 3, 2, 1))  # [B, S, K, N]
-    intra = _normed(block, "intra", intra.permute(0, 3, 2, 1))  # [B, N, K, S]
-    if block.skip_around_intra:
-        intra = intra + x
-    inter = _along_rows(block, "inter", intra.permute(0, 2, 3, 1))  # [B, K, S, N]
-    inter = _normed(block, "inter", inter.permute(0, 3, 1, 2))  # [B, N, K, S]
-    return inter + intra
+    hop = size // 2
+    gap = size - (hop + x.shape[1] % size) % size
+    x = F.pad(x, (0, 0, hop, hop + gap))  # [B, L', N]
+    first, second = (part.unflatten(1, (-1, size)) for part in (x[:, :-hop], x[:, hop:]))
+    return torch.stack([first, second], dim=2).flatten(1, 2)  # [B, S, K, N]
 
 
-def _along_rows(block: Dual_Computation_Block, path: str, x: Tensor) -> Tensor:
-    """Run the block's intra or inter model along the rows of `x` [B, R, L, N]."""
+@fwd_default_precision  # of mixed precision
+def overlap_add(x: Tensor, num_frames: int) -> Tensor:
+    """Add up the chunks `x` [B, S, K, N] to [B, L, N]: twice what :func:`chunk` took apart.
+
+    Example
+    -------
+    >>> overlap_add(chunk(torch.arange(1, 6).view(1, 5, 1), 4), 5).flatten()
+    tensor([ 2,  4,  6,  8, 10])
+    """
+    hop = x.shape[2] // 2
+    first, second = x[:, ::2].flatten(1, 2), x[:, 1::2].flatten(1, 2)  # [B, L', N]
+    return (first[:, hop:] + second[:, :-hop])[:, :num_frames]
+
+
+def run_path(block: Dual_Computation_Block, path: str, x: Tensor) -> Tensor:
+    """Run the block's intra or inter model along the rows of `x` [B, R, L, N], then its norm."""
     model = getattr(block, f"{path}_mdl")
     if getattr(model, "sees_grid", False):
         y = model(x)  # [B, R, L, N]
@@ -143,11 +190,14 @@ def _along_rows(block: Dual_Computation_Block, path: str, x: Tensor) -> Tensor:
         y = model(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # [B, R, L, H]
     if block.linear_layer_after_inter_intra:
         y = getattr(block, f"{path}_linear")(y)  # [B, R, L, N]
+    if block.norm is not None:
+        y = getattr(block, f"{path}_norm")(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return y
 
 
-def _normed(block: Dual_Computation_Block, path: str, x: Tensor) -> Tensor:
-    return x if block.norm is None else getattr(block, f"{path}_norm")(x)
+def _pointwise(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    """Run a convolution of kernel 1 on `x` [..., N], whose channels come last."""
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
 def _untie_copies(blocks: nn.ModuleList) -> None:
@@ -176,11 +226,12 @@ def _reset(module: nn.Module, recurse: bool = True) -> None:
             part.reset_parameters()
 
 
-def _lengthen_positions(blocks: nn.ModuleList) -> None:
-    """Let SpeechBrain's Transformers run on more chunks than their table of positions holds."""
+def _speed_up(blocks: nn.ModuleList) -> None:
+    """Give SpeechBrain's Transformers the faster forward, and positions without an end."""
     for block in blocks:
-        for model in (block.intra_mdl, block.inter_mdl):
-            if getattr(model, "use_positional_encoding", False):
-                model.pos_enc = LongPositionalEncoding(model.pos_enc.pe.shape[2]).to(
-                    model.pos_enc.pe
-                )
+        for path in ("intra_mdl", "inter_mdl"):
+            model = getattr(block, path)
+            if RowTransformer.fits(model):
+                setattr(block, path, RowTransformer(model))
+            elif getattr(model, "use_positional_encoding", False):
+                model.pos_enc = LongPositionalEncoding.like(model.pos_enc)

@@ -1,5 +1,6 @@
 """SpeechBrain's pretrained interface to SFSRNet: separates tensors and files."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -7,8 +8,11 @@ from speechbrain.dataio import audio_io
 from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.utils.data_utils import split_path
 from speechbrain.utils.fetching import fetch
+from speechbrain.utils.logger import get_logger
 from torch import Tensor
 from torchaudio.functional import resample
+
+logger = get_logger(__name__)
 
 
 class SFSRNetSeparation(SepformerSeparation):
@@ -16,6 +20,9 @@ class SFSRNetSeparation(SepformerSeparation):
 
     Unlike its base class it keeps levels (no voice is normalised on its own), mixes every
     recording of several channels down to one, and returns silence for silence.
+
+    ``run_opts={"precision": "bf16"}`` computes in bfloat16 what bears it; a processor without such
+    arithmetic, which would be slower so, stays with float32 and says so.
 
     Example
     -------
@@ -26,6 +33,12 @@ class SFSRNetSeparation(SepformerSeparation):
     """
 
     MODULES_NEEDED = ["model"]  # noqa: RUF012  a list, as in the base class
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.precision == "bf16" and self.device_type == "cpu" and not cpu_has_bfloat16():
+            logger.warning("This processor has no bfloat16 arithmetic: float32 is used.")
+            self.precision, self.inference_ctx = "fp32", nullcontext()
 
     @classmethod
     def from_hparams(cls, source: str | Path, *args, **kwargs) -> "SFSRNetSeparation":
@@ -117,6 +130,12 @@ class SFSRNetSeparation(SepformerSeparation):
             return str(path)
         source, name = split_path(str(path))
         return str(fetch(name, source=source, savedir=savedir))
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself: AVX512-BF16 or AMX."""
+    # PyTorch's public checks also count processors that emulate it
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def at_mixture_level(estimates: Tensor, mixture: Tensor) -> Tensor:

@@ -181,7 +181,7 @@ def _convolutions(
         layers += [
             nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2),
             _norm(norm, n_out),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         ]
     output = layers[-3]
     nn.init.zeros_(output.weight)  # training starts from the estimate itself

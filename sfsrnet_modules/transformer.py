@@ -1,12 +1,26 @@
-"""The Transformer of SFSRNet, whose feed-forward part is a 2-D convolution over the chunk grid.
+"""The Transformers of the separators: SpeechBrain's, run faster, and SFSRNet's.
 
-Source: Rixen & Renz, "SFSRNet: Super-Resolution for Single-Channel Audio Source Separation",
-AAAI 2022, section on the separator; open points in the README under "Where the paper is silent".
+SFSRNet's has a 2-D convolution over the chunk grid in its feed-forward part. Source: Rixen & Renz,
+"SFSRNet: Super-Resolution for Single-Channel Audio Source Separation", AAAI 2022, section on the
+separator; open points in the README under "Where the paper is silent".
+B batch, R rows of L positions, N channels, H heads of D channels.
 """
 
+from collections.abc import Callable
+
 import torch
-from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
+from speechbrain.lobes.models.dual_path import SBTransformerBlock
+from speechbrain.lobes.models.transformer.Transformer import (
+    PositionalEncoding,
+    TransformerEncoderLayer,
+)
+from speechbrain.nnet.attention import MultiheadAttention
 from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+SLICE = (
+    2**19
+)  # values of x that a CPU takes at a time: with what a layer makes of them, about its cache
 
 
 class LongPositionalEncoding(PositionalEncoding):
@@ -31,14 +45,104 @@ class LongPositionalEncoding(PositionalEncoding):
     def __init__(self, input_size: int, persistent: bool = True):
         super().__init__(input_size)
         self.register_buffer("pe", self.pe, persistent=persistent)
+        self.register_buffer("longer", self.pe[:, :0], persistent=False)
+
+    @classmethod
+    def like(cls, stock: PositionalEncoding) -> "LongPositionalEncoding":
+        """Make one that takes the place of `stock`, also in the state_dict."""
+        return cls(stock.pe.shape[2]).to(stock.pe)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the encoding of the positions of `x` [B, L, N] as [1, L, N]."""
         length, channels = x.shape[1:]
-        if length > self.pe.shape[1]:
-            longer = PositionalEncoding(channels, max_len=length).pe
-            return longer.to(self.pe)
-        return self.pe[:, :length]
+        if length <= self.pe.shape[1]:
+            return self.pe[:, :length]
+        if length > self.longer.shape[1]:
+            self.longer = PositionalEncoding(channels, max_len=length).pe.to(self.pe)
+        return self.longer[:, :length]
+
+
+def self_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    """Run `attention` along the rows of `x` [R, L, N], by PyTorch's fused kernels.
+
+    The same as ``attention(x, x, x)``, whose averaged maps SpeechBrain asks for and throws away.
+    """
+    qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)  # [R, L, 3 * N]
+    qkv = qkv.unflatten(2, (3, attention.num_heads, -1))  # [R, L, 3, H, D]
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [R, H, L, D]
+    dropout = attention.dropout if attention.training else 0.0
+    y = scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # [R, H, L, D]
+    return attention.out_proj(y.transpose(1, 2).flatten(2))  # [R, L, N]
+
+
+def in_slices(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Run `function` on the rows of `x` [R, L, N], on a CPU a few rows at a time.
+
+    What a layer makes of a few rows stays in the cache, and long recordings need little more memory
+    than `x` itself. Rows must not see each other.
+    """
+    rows = max(1, SLICE // x[0].numel())
+    if x.device.type != "cpu" or rows >= len(x):
+        return function(x)
+    return torch.cat([function(part) for part in x.split(rows)])
+
+
+class RowTransformer(nn.Module):
+    """SpeechBrain's Transformer for dual-path models: its very parameters, a faster forward.
+
+    It takes over the parts of the stock module under their names, so that the state_dict stays.
+
+    Arguments
+    ---------
+    stock : SBTransformerBlock
+        See :meth:`fits`.
+
+    Example
+    -------
+    >>> stock = SBTransformerBlock(2, 8, nhead=2, d_ffn=16, use_positional_encoding=True).eval()
+    >>> x = torch.randn(3, 10, 8)
+    >>> torch.allclose(RowTransformer(stock)(x), stock(x), atol=1e-5)
+    True
+    """
+
+    def __init__(self, stock: SBTransformerBlock):
+        super().__init__()
+        self.mdl = stock.mdl
+        if stock.use_positional_encoding:
+            self.pos_enc = LongPositionalEncoding.like(stock.pos_enc)
+        for layer in self.mdl.layers:
+            activation = layer.pos_ffn.ffn[1]
+            if isinstance(activation, nn.ReLU):
+                activation.inplace = True  # half the memory of the widest tensor
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        """Whether `model` is SpeechBrain's Transformer with its usual attention."""
+        return isinstance(model, SBTransformerBlock) and all(
+            isinstance(layer.self_att, MultiheadAttention)
+            and layer.self_att.att.in_proj_weight is not None
+            for layer in model.mdl.layers
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform the rows `x` [R, L, N] along L."""
+        if hasattr(self, "pos_enc"):
+            x = x + self.pos_enc(x)
+        return in_slices(self._layers, x)
+
+    def _layers(self, x: Tensor) -> Tensor:
+        for layer in self.mdl.layers:
+            x = _run_layer(layer, x)  # [R, L, N]
+        return self.mdl.norm(x)
+
+
+def _run_layer(layer: TransformerEncoderLayer, x: Tensor) -> Tensor:
+    """Run SpeechBrain's layer on `x` [R, L, N]."""
+    if layer.normalize_before:
+        x = x + layer.dropout1(self_attention(layer.self_att.att, layer.norm1(x)))
+        return x + layer.dropout2(layer.pos_ffn.ffn(layer.norm2(x)))
+    x = layer.norm1(x + layer.dropout1(self_attention(layer.self_att.att, x)))
+    return layer.norm2(x + layer.dropout2(layer.pos_ffn.ffn(x)))
 
 
 class ConvTransformer(nn.Module):
@@ -103,10 +207,12 @@ class ConvTransformerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [B, R, L, N]."""
-        rows = self.norm1(x).flatten(0, 1)  # [B * R, L, N]
-        attended, _ = self.attention(rows, rows, rows, need_weights=False)  # [B * R, L, N]
+        attended = in_slices(self._attend, x.flatten(0, 1))  # [B * R, L, N]
         x = x + attended.view_as(x)  # [B, R, L, N]
         return x + self.feed_forward(self.norm2(x))
+
+    def _attend(self, rows: Tensor) -> Tensor:
+        return self_attention(self.attention, self.norm1(rows))
 
 
 class ConvFeedForward(nn.Module):
@@ -133,6 +239,6 @@ class ConvFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [B, R, L, N]; items of the batch don't see each other."""
-        x = torch.relu(self.linear(x))  # [B, R, L, F]
+        x = self.linear(x).relu_()  # [B, R, L, F]
         x = self.conv(x.permute(0, 3, 1, 2))  # [B, N, R, L]
         return x.permute(0, 2, 3, 1)  # [B, R, L, N]

@@ -67,6 +67,9 @@ def test_output_folder_has_speechbrains_files(trained):
     assert all(
         term in log[0] for term in ("block1_4000Hz", "block2_8000Hz", "train sr", "si_snr_i")
     )
+    waits = [float(line.split("train data_wait: ")[1].split(",")[0].split()[0]) for line in log[:2]]
+    speeds = [float(line.split("train items_per_second: ")[1].split(",")[0]) for line in log[:2]]
+    assert all(0 < wait < 1 for wait in waits) and all(speed > 0 for speed in speeds)
 
 
 def test_results_have_a_row_an_item(trained):
@@ -114,6 +117,20 @@ def test_debug_in_bfloat16_touches_two_batches(corpus, tmp_path):
     done = train(corpus, tmp_path / "results", "--debug", precision="bf16")
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "results" / "save").glob("CKPT*"))
+
+
+def test_two_accumulated_batches_are_one_of_twice_the_size(corpus, tmp_path):
+    keys = {"number_of_epochs": 1, "items_per_epoch": 4, "max_si_snr": 1000, "checkpointing": True}
+    weights = []
+    for name, batch_size, factor in (("one", 4, 1), ("two", 2, 2)):
+        output = tmp_path / name
+        keys |= {"batch_size": batch_size, "grad_accumulation_factor": factor}
+        done = train(corpus, output, **keys)  # a single step either way
+        assert done.returncode == 0, done.stderr
+        weights.append(torch.load(output / "model" / "model.ckpt"))
+    one, two = (torch.cat([value.flatten() for value in w.values()]) for w in weights)
+    # Adam's first step is lr = 1e-3 wherever the gradient is not 0, and rounding decides there
+    assert (one - two).abs().mean() < 2e-5
 
 
 def test_three_speakers(corpus, tmp_path):

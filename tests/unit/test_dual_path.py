@@ -9,10 +9,12 @@ from speechbrain.lobes.models.dual_path import (
 )
 
 from conftest import tiny_sfsrnet
-from sfsrnet_modules.dual_path import DualPathSeparator
+from sfsrnet_modules import transformer
+from sfsrnet_modules.dual_path import DualPathSeparator, chunk, overlap_add
+from sfsrnet_modules.transformer import ConvTransformerLayer
 
 
-def stock_sepformer() -> SepformerWrapper:
+def stock_sepformer(**options) -> SepformerWrapper:
     return SepformerWrapper(
         encoder_out_nchannels=16,
         masknet_chunksize=20,
@@ -23,6 +25,7 @@ def stock_sepformer() -> SepformerWrapper:
         inter_nhead=2,
         intra_dffn=32,
         inter_dffn=32,
+        **options,
     ).double()
 
 
@@ -38,6 +41,76 @@ def test_last_estimate_equals_stock_forward_on_stock_weights(num_samples):
     mixture = torch.randn(2, num_samples, dtype=torch.float64)
     difference = separator.eval()(mixture)[-1] - stock.eval()(mixture)  # no dropout
     assert difference.abs().max() < 1e-10
+
+
+def plain(layer: ConvTransformerLayer, x: torch.Tensor) -> torch.Tensor:
+    """SFSRNet's layer written down from PyTorch's own parts."""
+    rows = layer.norm1(x).flatten(0, 1)
+    x = x + layer.attention(rows, rows, rows)[0].view_as(x)
+    ffn = layer.feed_forward
+    hidden = torch.relu(ffn.linear(layer.norm2(x)))
+    return x + ffn.conv(hidden.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)
+
+
+def gradients(model: torch.nn.Module, output: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    output.square().sum().backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("norm_before", [True, False])
+@pytest.mark.parametrize("rows_in_slice", [3, 1000])
+def test_gradients_equal_those_of_the_stock_model(norm_before, rows_in_slice, monkeypatch):
+    monkeypatch.setattr(transformer, "SLICE", rows_in_slice * 20 * 16)
+    options = {"intra_norm_before": norm_before, "inter_norm_before": norm_before}
+    stock, other = stock_sepformer(**options), stock_sepformer(**options)
+    separator = wrapped(other, head="gated", every_block=False)
+    separator.load_state_dict(stock.state_dict())
+    for module in (*stock.modules(), *separator.modules()):
+        if isinstance(module, torch.nn.Dropout | torch.nn.MultiheadAttention):
+            setattr(module, "p" if isinstance(module, torch.nn.Dropout) else "dropout", 0.0)
+    mixture = torch.randn(2, 1000, dtype=torch.float64)
+    ours, theirs = separator.train()(mixture)[-1], stock.train()(mixture)
+    assert (ours - theirs).abs().max() < 1e-10
+    wanted = gradients(stock, theirs)
+    got = gradients(separator, ours)
+    assert got.keys() == wanted.keys()
+    assert max((got[name] - wanted[name]).abs().max() for name in wanted) < 1e-9
+
+
+@pytest.mark.parametrize("rows_in_slice", [2, 1000])
+def test_convolutional_layer_equals_its_plain_form(rows_in_slice, monkeypatch):
+    monkeypatch.setattr(transformer, "SLICE", rows_in_slice * 7 * 16)
+    layer = ConvTransformerLayer(16, 2, 32, 3).double()
+    x = torch.randn(3, 5, 7, 16, dtype=torch.float64)
+    ours, theirs = layer(x), plain(layer, x)
+    assert (ours - theirs).abs().max() < 1e-10
+    wanted, got = gradients(layer, theirs), gradients(layer, ours)
+    assert max((got[name] - wanted[name]).abs().max() for name in wanted) < 1e-9
+
+
+@pytest.mark.parametrize(("length", "size"), [(1, 4), (7, 4), (8, 4), (61, 20), (40, 5)])
+def test_chunks_are_the_stock_ones(length, size):
+    stock = stock_sepformer().masknet
+    x = torch.randn(2, 3, length)
+    expected, gap = stock._Segmentation(x, size)  # [B, N, K, S]
+    chunks = chunk(x.mT, size)  # [B, S, K, N]
+    assert torch.equal(chunks.permute(0, 3, 2, 1), expected)
+    assert torch.allclose(overlap_add(chunks, length).mT, stock._over_add(expected, gap))
+
+
+@pytest.mark.parametrize("options", [{}, {"head": "gated", "shared_head": True}])
+def test_checkpointing_gives_the_same_gradients(options):
+    separator = tiny_sfsrnet(**options).separator.double()
+    mixture = torch.randn(2, 400, dtype=torch.float64)
+    wanted = gradients(separator, separator(mixture))
+    separator.checkpointing = True
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        estimates = separator(mixture)
+    got = gradients(separator, estimates)
+    assert max((got[name] - wanted[name]).abs().max() for name in wanted) < 1e-12
+    assert len(kept) < 60  # without it: 200
 
 
 def test_stock_weights_leave_only_the_early_heads_missing():

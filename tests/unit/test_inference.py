@@ -3,6 +3,7 @@ import pytest
 import soundfile
 import torch
 
+from sfsrnet_modules import inference
 from sfsrnet_modules.inference import SFSRNetSeparation, at_mixture_level
 from sfsrnet_modules.separate import main, separate
 
@@ -31,6 +32,20 @@ def test_any_rate_and_number_of_channels(separator, tmp_path, rate, channels):
     path = tmp_path / "recording.flac"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((rate, channels)), rate)
     assert separator.separate_file(path).shape == (1, 8000, 2)
+
+
+def test_bfloat16_is_near_and_only_where_the_processor_has_it(model_folder, separator, monkeypatch):
+    mixture = torch.randn(1, 4000)
+    run_opts = {"precision": "bf16"}
+    quick = SFSRNetSeparation.from_hparams(source=str(model_folder), run_opts=run_opts)
+    monkeypatch.setattr(inference, "cpu_has_bfloat16", lambda: False)
+    plain = SFSRNetSeparation.from_hparams(source=str(model_folder), run_opts=run_opts)
+    expected = separator.separate_batch(mixture)
+    assert torch.equal(plain.separate_batch(mixture), expected) and plain.precision == "fp32"
+    if quick.precision == "bf16":
+        answer = quick.separate_batch(mixture)
+        assert answer.dtype == torch.float32
+        assert 0 < (answer - expected).norm() / expected.norm() < 0.03
 
 
 def test_silence_stays_silence(separator, tmp_path):

@@ -12,6 +12,12 @@ def test_positions_beyond_the_table_follow_the_same_formula():
     assert torch.equal(encoding(torch.zeros(1, 2500, 8)), expected[:, :2500])
 
 
+def test_positions_beyond_the_table_are_made_once():
+    encoding = LongPositionalEncoding(8)
+    first = encoding(torch.zeros(1, 3000, 8))
+    assert encoding(torch.zeros(1, 2900, 8)).data_ptr() == first.data_ptr()
+
+
 def test_table_of_positions_is_in_the_state_dict_only_where_stock_weights_have_it():
     assert "pe" in LongPositionalEncoding(8).state_dict()
     assert not any("pe" in key for key in ConvTransformer(1, 8, 2, 16).state_dict())
