@@ -81,12 +81,13 @@ def scan_file(root: Path, sample_rate: int, measure: str, scanned: Scanned, name
             facts = scanned.get(root / name, question)
             if facts is None:
                 facts = _measure(root / name, sample_rate, measure)
-                scanned.add(root / name, question, facts)
-            row |= facts
         except FileNotFoundError:
             row["problem"] = "missing"
         except (sf.LibsndfileError, OSError):
             row["problem"] = "not readable as audio, or truncated"
+        else:  # a full disk is no problem of the file
+            scanned.add(root / name, question, facts)
+            row |= facts
     return row
 
 

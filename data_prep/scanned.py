@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -42,24 +43,31 @@ class Scanned:
                     self.known |= json.loads(line)
                 except json.JSONDecodeError:  # the last one, of a run that was killed
                     continue
-        self._file = self.path.open("a", encoding="utf-8")
-        self._file.write("\n")  # whatever was left unfinished ends here
+        self._file = self.path.open("a", buffering=1, encoding="utf-8")  # lines, kept at once
+        self._write("\n")  # whatever was left unfinished ends here
         return self
 
     def __exit__(self, *_) -> None:
         if self.path is not None:
-            self._file.close()
+            with suppress(OSError):  # told already, by ``_write``
+                self._file.close()
 
     def get(self, path: Path, question: str) -> dict | None:
         """Facts about a file as it is now, or None; `question` says what was measured."""
         return self.known.get(_key(path, question)) if self.known else None
 
     def add(self, path: Path, question: str, facts: dict) -> None:
-        """Keeps facts about a file."""
-        if self.path is None:
-            return
-        with self._lock:  # scans are made of threads
-            self._file.write(json.dumps({_key(path, question): facts}) + "\n")
+        """Keeps facts about a file; an ``OSError`` says that the disk is full."""
+        key = _key(path, question)
+        if self.path is not None and key not in self.known:
+            with self._lock:  # scans are made of threads
+                self._write(json.dumps({key: facts}) + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
 def _key(path: Path, question: str) -> str:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import soundfile as sf
 
 from conftest import ROOT, SPEECH
+from data_prep import scanned
 
 LISTS = ROOT.parent / "shared" / "metadata"
 RATE = 16000
@@ -76,6 +78,17 @@ def spread(rows: list, number: int) -> list:
     return [rows[i * len(rows) // number] for i in range(min(number, len(rows)))]
 
 
+def speaker_of(path: str) -> str:
+    """LibriSpeech's folders are <subset>/<speaker>/<chapter>, WSJ0's wsj0/<subset>/<speaker>."""
+    return path.split("/")[2 if path.startswith("wsj0") else 1]
+
+
+def third_voice(paths: list[str], others: Iterable[list[str]]) -> str:
+    """The first path of another speaker than those of a mixture."""
+    speakers = {speaker_of(path) for path in paths}
+    return next(path for other in others for path in other if speaker_of(path) not in speakers)
+
+
 # --- WSJ0 ---------------------------------------------------------------------------------------
 
 
@@ -97,19 +110,15 @@ def wsj0_lists(folder: Path, tr: int, cv: int, tt: int) -> Path:
 
 
 def write_wsj0_list(folder: Path, part: str, rows: list[list[str]]) -> None:
-    third = [
-        [*row, _third(row, rows[i:] + rows[:i]), str(THIRD_DB[i % 4])] for i, row in enumerate(rows)
+    thirds = [
+        third_voice(row[::2], (other[::2] for other in rows[i:] + rows[:i]))
+        for i, row in enumerate(rows)
     ]
-    for num_spks, table in ((2, rows), (3, third)):
+    gains_db = itertools.cycle(map(str, THIRD_DB))
+    three = [[*row, path, gain] for row, path, gain in zip(rows, thirds, gains_db, strict=False)]
+    for num_spks, table in ((2, rows), (3, three)):
         text = "".join(f"{' '.join(row)} \n" for row in table)  # as published, with a space
         (folder / f"mix_{num_spks}_spk_{part}.txt").write_text(text)
-
-
-def _third(row: list[str], rows: list[list[str]]) -> str:
-    speakers = {Path(path).name[:3] for path in row[::2]}
-    return next(
-        path for other in rows for path in other[::2] if Path(path).name[:3] not in speakers
-    )
 
 
 def small_wsj0(folder: Path) -> tuple[Path, Path]:
@@ -146,43 +155,42 @@ def librimix_lists(folder: Path, train: int, dev: int, test: int) -> Path:
     folder.mkdir(parents=True)
     for part, number in {"train-clean-100": train, "dev-clean": dev, "test-clean": test}.items():
         lines = (LISTS / "libri2mix" / f"libri2mix_{part}.csv").read_text().splitlines()
-        write_librimix_list(folder, part, lines[0], spread(lines[1:], number))
+        rows = [line.split(",") for line in spread(lines[1:], number)]
+        write_librimix_list(folder, part, rows)
     return folder
 
 
-def write_librimix_list(folder: Path, part: str, header: str, lines: list[str]) -> None:
-    path = folder / f"libri2mix_{part}.csv"
-    path.write_text("\n".join([header, *lines]) + "\n")
-    table = pd.read_csv(path, dtype=str)
-    others = table[["source_1_path", "source_1_gain"]].to_numpy().tolist()
-    speakers = table.filter(regex="source_._path").map(lambda path: Path(path).name.split("-")[0])
-    for i, known in enumerate(speakers.to_numpy().tolist()):
-        turn = itertools.chain(others[i:], others[:i])
-        third = next(o for o in turn if Path(o[0]).name.split("-")[0] not in known)
-        table.loc[i, ["source_3_path", "source_3_gain"]] = third
-        table.loc[i, "mixture_ID"] += "_" + Path(third[0]).stem
-    columns = [c for c in table if not c.startswith("noise")] + ["noise_path", "noise_gain"]
-    table[columns].to_csv(folder / f"libri3mix_{part}.csv", index=False)
+def write_librimix_list(folder: Path, part: str, rows: list[list[str]]) -> None:
+    thirds = [
+        third_voice(row[1:5:2], (other[1:5:2] for other in rows[i:] + rows[:i]))
+        for i, row in enumerate(rows)
+    ]
+    three = [
+        [f"{row[0]}_{Path(path).stem}", *row[1:5], path, row[2], *row[5:]]
+        for row, path in zip(rows, thirds, strict=True)
+    ]
+    for num_spks, table in ((2, rows), (3, three)):
+        sources = [f"source_{c + 1}_{what}" for c in range(num_spks) for what in ("path", "gain")]
+        header = ["mixture_ID", *sources, "noise_path", "noise_gain"]
+        text = "".join(",".join(row) + "\n" for row in [header, *table])
+        (folder / f"libri{num_spks}mix_{part}.csv").write_text(text)
 
 
 def small_librispeech(folder: Path) -> tuple[Path, Path, Path]:
     """LibriSpeech, lists of 4, 2 and 2 mixtures, and noise, with made-up sound in `folder`."""
     lists, rng = folder / "lists", np.random.default_rng(0)
     lists.mkdir(parents=True)
-    header = (
-        "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain"
-    )
     parts = [("train-clean-100", "tr", 4), ("dev-clean", "cv", 2), ("test-clean", "tt", 2)]
     for first, (subset, noise, number) in enumerate(parts, start=1):
-        lines = []
+        rows = []
         for i in range(number):
             speakers = [f"{first}{i}{c}" for c in (1, 2)]
             stems = [f"{speaker}-7-000{i}" for speaker in speakers]
             paths = [f"{subset}/{s}/7/{t}.flac" for s, t in zip(speakers, stems, strict=True)]
             gains = [f"{gain:.16f}" for gain in rng.uniform(0.3, 1.5, 3)]
             fields = ["_".join(stems), paths[0], gains[0], paths[1], gains[1]]
-            lines.append(",".join([*fields, f"{noise}/{i}_0.5_{i}_-0.5.wav", gains[2]]))
-        write_librimix_list(lists, subset, header, lines)
+            rows.append([*fields, f"{noise}/{i}_0.5_{i}_-0.5.wav", gains[2]])
+        write_librimix_list(lists, subset, rows)
     speech = fill(librimix_names(lists, "source"), folder / "LibriSpeech", voices())
     # The first noise is shorter than a speaker's turn, the others are longer.
     sounds = [
@@ -232,6 +240,7 @@ def fill_disk_at(monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Names and contents of all files in a folder."""
+    """Names and contents of all files in a folder, but for what scans keep for themselves."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    paths = (path for path in paths if path.name != scanned.FILE)
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
