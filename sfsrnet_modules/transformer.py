@@ -18,9 +18,8 @@ from speechbrain.nnet.attention import MultiheadAttention
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-SLICE = (
-    2**19
-)  # values of x that a CPU takes at a time: with what a layer makes of them, about its cache
+# Values of x that a CPU takes at a time: with what a layer makes of them, about its cache.
+SLICE = 2**19
 
 
 class LongPositionalEncoding(PositionalEncoding):
