@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,23 +65,24 @@ def assert_alike(one: pd.DataFrame, other: pd.DataFrame) -> None:
     assert one["sdr_i"].to_numpy() == pytest.approx(other["sdr_i"], abs=0.1)
 
 
-def test_new_mixtures_of_wsj0(wsj0, tmp_path):
-    on_reading = train(tmp_path, dynamic_mixing=True, **wsj0.itself)
-    from_files = train(tmp_path, "--test_only", dynamic_mixing=True, **wsj0.files)
+def train_both(folder: Path, new: dict, own: dict) -> pd.DataFrame:
+    """Train on new mixtures and, beside it, on the corpus's own; the figures of the former."""
+    with ThreadPoolExecutor() as pool:
+        runs = [
+            pool.submit(train, folder / name, dynamic_mixing=dynamic, **keys)
+            for name, dynamic, keys in (("new", True, new), ("own", False, own))
+        ]
+        figures, _ = (run.result() for run in runs)
+    return figures
+
+
+def test_wsj0(wsj0, tmp_path):
+    on_reading = train_both(tmp_path, new=wsj0.itself, own=wsj0.files)
+    from_files = train(tmp_path / "new", "--test_only", **wsj0.files)
     assert_alike(from_files, on_reading)
 
 
-def test_the_own_mixtures_of_wsj0(wsj0, tmp_path):
-    train(tmp_path, dynamic_mixing=False, **wsj0.files)
-    assert not (tmp_path / "manifests/noise.csv").exists()
-
-
-def test_new_mixtures_of_noisy_librimix(noisy_librimix, tmp_path):
-    from_files = train(tmp_path, dynamic_mixing=True, **noisy_librimix.files)
-    on_reading = train(tmp_path, "--test_only", dynamic_mixing=True, **noisy_librimix.itself)
+def test_noisy_librimix(noisy_librimix, tmp_path):
+    from_files = train_both(tmp_path, new=noisy_librimix.files, own=noisy_librimix.itself)
+    on_reading = train(tmp_path / "new", "--test_only", **noisy_librimix.itself)
     assert_alike(on_reading, from_files)
-
-
-def test_the_own_mixtures_of_noisy_librimix(noisy_librimix, tmp_path):
-    train(tmp_path, dynamic_mixing=False, **noisy_librimix.itself)
-    assert (tmp_path / "manifests/noise.csv").exists()

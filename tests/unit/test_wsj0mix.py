@@ -1,5 +1,7 @@
 """WSJ0-mix from its lists, against a computation of its own, and from generated folders."""
 
+import errno
+import itertools
 import logging
 import shutil
 import signal
@@ -451,9 +453,18 @@ def test_preparing_on_a_full_disk(small, tmp_path, monkeypatch, nth):
     assert trees.snapshot(tmp_path / "out") == trees.snapshot(tmp_path / "undisturbed")
 
 
+def fail(*_) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_scanning_on_a_full_disk_blames_no_recording(small, tmp_path):
+def test_scanning_on_a_full_disk_blames_no_recording(small, tmp_path, monkeypatch):
     root, lists = small
+    with monkeypatch.context() as patch:  # full after some recordings
+        write = itertools.chain([scanned.Scanned._write] * 5, itertools.repeat(fail))
+        patch.setattr(scanned.Scanned, "_write", lambda *given: next(write)(*given))
+        with pytest.raises(OSError, match="No space left on device"):
+            wsj0mix.prepare(root, tmp_path / "out", 8000, lists=lists)
     (tmp_path / scanned.FILE).symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"scanned\.jsonl cannot be written: No space left on device"):
         wsj0mix.prepare(root, tmp_path, 8000, lists=lists)
