@@ -39,14 +39,14 @@ def run(arguments: list[str]) -> None:
         )
         if hparams["start_from"] is not None:
             load_stock_weights(hparams["separator"], hparams["start_from"])
+        brain = Separation(
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"],
+        )
 
-    brain = Separation(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
-    )
     brain.fit(
         hparams["epoch_counter"],
         train_set,

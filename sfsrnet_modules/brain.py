@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfsrnet_modules.complexity import count_parameters, macs_per_second
+from sfsrnet_modules.ema import average_of, take_average
 from sfsrnet_modules.metrics import score, si_snr_i
 
 logger = get_logger(__name__)
@@ -28,8 +29,25 @@ class Separation(sb.Brain):
 
     Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``,
     ``model``, ``output_folder``, ``lr_scheduler``, ``epoch_counter``, ``train_logger`` and
-    ``tensorboard_logger`` (a callable). The training set has ``set_epoch``.
+    ``tensorboard_logger`` (a callable), ``lr_schedule``, ``linear_schedule`` and ``ema``. The
+    training set has ``set_epoch``.
+
+    Raises
+    ------
+    ValueError
+        ``lr_schedule`` or ``ema`` is none of its values.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.hparams.lr_schedule not in ("plateau", "linear"):
+            raise ValueError(
+                f"lr_schedule is {self.hparams.lr_schedule!r}: choose plateau or linear"
+            )
+        self.ema = None
+        if self.hparams.ema is not None:
+            self.ema = average_of(self.hparams.model, self.hparams.ema)
+            self.checkpointer.add_recoverable("ema", self.ema, optional_load=True)
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
         """Separate the batch's mixtures [B, T] into estimates [E, B, T, C]."""
@@ -45,6 +63,8 @@ class Separation(sb.Brain):
             self.sums.update({name: value.item() for name, value in terms.items()})
         if stage != sb.Stage.TRAIN:
             self._score_items(estimates, batch, stage)
+        if stage == sb.Stage.VALID and self.ema is not None:
+            self._score_average(batch)
         return loss
 
     @property
@@ -68,6 +88,17 @@ class Separation(sb.Brain):
                 row["si_snr_i_before_sr"] = si_snr_i(mixture, sources, before_sr)
             self.rows.append(row)
 
+    def _score_average(self, batch: PaddedBatch) -> None:
+        """Add the averaged weights' score to the rows of a batch, the last ones so far."""
+        mixtures, lengths = batch.mixture
+        answers = self.ema(mixtures)[-1]  # [B, T, C]
+        num_samples = (lengths * mixtures.shape[1]).round().int().tolist()
+        for i, length in enumerate(num_samples):
+            mixture, sources, answer = (
+                x[i, :length].float().cpu() for x in (mixtures, batch.sources.data, answers)
+            )
+            self.rows[i - len(batch.id)]["si_snr_i_ema"] = si_snr_i(mixture, sources, answer)
+
     # --- Beginning ------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
@@ -90,17 +121,26 @@ class Separation(sb.Brain):
                 "(the same command without --test_only) or give the --output_folder of a training"
             )
         super().on_evaluate_start(max_key=max_key, min_key=min_key)
+        best = self.checkpointer.find_checkpoint(max_key=max_key, min_key=min_key)
+        if self.ema is not None and best is not None and best.meta.get("weights") == "ema":
+            logger.info("Validation preferred the averaged weights: they are tested and exported")
+            take_average(self.hparams.model, self.ema)
 
     def make_dataloader(self, dataset, stage: sb.Stage, *args, **kwargs):
         """Make the loader as SpeechBrain does; keep the training set, which is told the epoch."""
         if stage == sb.Stage.TRAIN:
             self.train_data = dataset
-        return super().make_dataloader(dataset, stage, *args, **kwargs)
+        loader = super().make_dataloader(dataset, stage, *args, **kwargs)
+        if stage == sb.Stage.TRAIN:
+            self.steps_per_epoch = len(loader)
+        return loader
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Clear what is collected during a stage, and tell dynamic mixing the epoch."""
         self.sums, self.num_batches = Counter(), 0  # of the loss's terms
         self.rows: list[dict] = []  # scores of the items
+        if self.ema is not None:
+            self.ema.eval()
         if stage == sb.Stage.TRAIN:
             self.train_data.set_epoch(epoch)
             # a line of its own under SpeechBrain's bar, whose text is fixed
@@ -113,6 +153,10 @@ class Separation(sb.Brain):
 
     def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
         """Remember the items, so that a message can name them; count the time spent waiting."""
+        if self.hparams.lr_schedule == "linear":
+            epochs = self.hparams.epoch_counter.current - 1  # that are over
+            position = epochs + (self.step - 0.5) / self.steps_per_epoch  # the step's middle
+            self.hparams.linear_schedule(self.optimizer, position)
         self.batch_ids = batch.id
         self.num_items += len(batch.id)
         self.waited += perf_counter() - self.last_end
@@ -140,7 +184,9 @@ class Separation(sb.Brain):
     def on_fit_batch_end(
         self, batch: PaddedBatch, outputs: Tensor, loss: Tensor, should_step: bool
     ) -> None:
-        """Show the terms' running means in dB under the progress bar."""
+        """Average the weights; show the terms' running means in dB under the progress bar."""
+        if should_step and self.ema is not None:
+            self.ema.update_parameters(self.hparams.model)
         means = "  ".join(f"{name} {value:.1f}" for name, value in self._mean_terms().items())
         self.decibels.set_description_str(f"SI-SNR in dB: {means}", refresh=False)
         self.decibels.update()  # draws no more often than tqdm's interval
@@ -174,13 +220,13 @@ class Separation(sb.Brain):
         return {"items_per_second": self.num_items / seconds, "data_wait": self.waited / seconds}
 
     def _end_epoch(self, stats: dict[str, float], epoch: int) -> None:
-        lr, next_lr = self.hparams.lr_scheduler([self.optimizer], epoch, stats["loss"])
-        sb.nnet.schedulers.update_learning_rate(self.optimizer, next_lr)
+        lr = self.optimizer.param_groups[0]["lr"]
+        if self.hparams.lr_schedule == "plateau":
+            _, next_lr = self.hparams.lr_scheduler([self.optimizer], epoch, stats["loss"])
+            sb.nnet.schedulers.update_learning_rate(self.optimizer, next_lr)
         for train_logger in (self.hparams.train_logger, self.tensorboard):
             train_logger.log_stats({"epoch": epoch, "lr": lr}, self.train_stats, stats)
-        self.checkpointer.save_and_keep_only(
-            meta={"si_snr_i": stats["si_snr_i"]}, max_keys=["si_snr_i"]
-        )
+        self.checkpointer.save_and_keep_only(meta=_quality(stats), max_keys=["si_snr_i"])
         ddp_barrier()  # no process may load a checkpoint that the main one is still writing
 
     def _write_test_results(self, scores: pd.DataFrame) -> None:
@@ -194,3 +240,10 @@ class Separation(sb.Brain):
             f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h) of "
             f"speakers that training never heard; each of them in {path}"
         )
+
+
+def _quality(stats: dict[str, float]) -> dict[str, float | str]:
+    """By what a checkpoint is chosen: the better of its two sets of weights in validation."""
+    scores = {"model": stats["si_snr_i"], "ema": stats.get("si_snr_i_ema", float("-inf"))}
+    better = max(scores, key=scores.get)
+    return {"si_snr_i": scores[better], "weights": better}
