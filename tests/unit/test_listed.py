@@ -6,6 +6,7 @@ import pytest
 
 from data_prep import corpora, listed
 from data_prep.mixtures import FixedMixtures
+from data_prep.pool import Pool
 from tests.unit.test_folder import add_noise
 
 PARTS = ("pool.csv", "valid.csv", "test.csv")
@@ -47,6 +48,19 @@ def test_mixtures_stay_within_a_source(corpus, tmp_path):
             assert (table[column].str.split("-").str[0] == table["source"]).all()
     item = FixedMixtures(tmp_path / "out/test.csv", 8000, 2, corpus)[0]
     assert np.allclose(item["mixture"], item["sources"].sum(1)) and len(item["mixture"]) == 8000
+
+
+def test_training_mixtures_stay_within_a_source_while_it_has_speakers(corpus, tmp_path):
+    prepare(corpus, tmp_path / "out")
+    pool = Pool(tmp_path / "out/pool.csv", 8000, data_root=corpus)
+    speakers = sorted(set(pd.read_csv(tmp_path / "out/pool.csv")["speaker"]))
+    firsts, seconds = zip(
+        *(pool.draw_speakers(np.random.default_rng(seed))[:2] for seed in range(300)), strict=True
+    )
+    sources = [[speakers[s].split("-")[0] for s in drawn] for drawn in (firsts, seconds)]
+    assert set(firsts) == set(range(15))  # every speaker is drawn
+    assert all(a == b for a, b in zip(*sources, strict=True) if a != "few")
+    assert all(b != "few" for a, b in zip(*sources, strict=True) if a == "few")
 
 
 def test_a_second_call_does_nothing_and_another_seed_keeps_the_speakers(corpus, tmp_path):
