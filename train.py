@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Trains, tests and exports a separator: ``python train.py hparams/mini.yaml [--key value]``."""
 
-import gc
 import sys
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 
 # isort: split
 import speechbrain as sb
-import torch
 from speechbrain.utils.distributed import run_on_main
 
 from sfsrnet_modules.brain import Separation
+from sfsrnet_modules.distributed import adopt_slurm, join_group, leave_group
 from sfsrnet_modules.example import write_example
 from sfsrnet_modules.export import export_model
 from sfsrnet_modules.hparams import load_hparams, one_line_errors
@@ -20,18 +19,19 @@ from sfsrnet_modules.pretrained import load_stock_weights
 
 
 def main(arguments: list[str]) -> None:
-    """Run, and leave the other processes in order."""
-    run(arguments)
-    if torch.distributed.is_initialized():
-        gc.collect()  # the wrapped model holds the group, whose threads must not outlive Python
-        torch.distributed.destroy_process_group()
+    """Run, alone or as one of many processes."""
+    adopt_slurm()
+    try:
+        run(arguments)
+    finally:
+        leave_group()
 
 
 def run(arguments: list[str]) -> None:
     """Load the hyperparameters, prepare the data, fit, evaluate, export."""
     with one_line_errors():
         hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
-        sb.utils.distributed.ddp_init_group(run_opts)
+        run_opts = join_group(run_opts)
         sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
         run_on_main(hparams["prepare"])
         train_set, valid_set, test_set = (
