@@ -16,7 +16,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
 )
 from speechbrain.nnet.attention import MultiheadAttention
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import dropout, linear, scaled_dot_product_attention
 
 # Values of x that a CPU takes at a time: with what a layer makes of them, about its cache.
 SLICE = 2**19
@@ -69,9 +69,20 @@ def self_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)  # [R, L, 3 * N]
     qkv = qkv.unflatten(2, (3, attention.num_heads, -1))  # [R, L, 3, H, D]
     query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [R, H, L, D]
-    dropout = attention.dropout if attention.training else 0.0
-    y = scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # [R, H, L, D]
+    dropout_p = attention.dropout if attention.training else 0.0
+    fused = qkv.dtype != torch.bfloat16 or qkv.device.type != "cpu"
+    attend = scaled_dot_product_attention if fused else _plain_attention
+    y = attend(query, key, value, dropout_p=dropout_p)  # [R, H, L, D]
     return attention.out_proj(y.transpose(1, 2).flatten(2))  # [R, L, N]
+
+
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
+    """Attention written out: on a CPU in bfloat16 quicker than the fused kernel.
+
+    Measured on rows of 10 to 250 positions: up to 2.5 times in evaluation, 2 to 7 in training.
+    """
+    weights = (query * query.shape[3] ** -0.5 @ key.mT).softmax(3)  # [R, H, L, L]
+    return dropout(weights, dropout_p) @ value  # [R, H, L, D]
 
 
 def in_slices(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 import pytest
 import torch
 from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
+from torch.nn.functional import scaled_dot_product_attention
 
+from sfsrnet_modules import transformer
 from sfsrnet_modules.transformer import ConvFeedForward, ConvTransformer, LongPositionalEncoding
 
 
@@ -48,3 +50,20 @@ def test_attention_runs_along_the_rows():
 def test_even_kernel_is_refused():
     with pytest.raises(ValueError, match="kernel_size is 4"):
         ConvFeedForward(4, 8, 4)
+
+
+def test_attention_written_out_equals_the_fused_one():
+    query, key, value = torch.randn(3, 2, 4, 7, 8, dtype=torch.float64)
+    expected = scaled_dot_product_attention(query, key, value)
+    ours = transformer._plain_attention(query, key, value, dropout_p=0.0)
+    assert (ours - expected).abs().max() < 1e-12
+
+
+def test_bfloat16_attention_is_near_that_of_float32():
+    attention = torch.nn.MultiheadAttention(16, 2, batch_first=True)
+    x = torch.randn(3, 20, 16)
+    expected = transformer.self_attention(attention, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = transformer.self_attention(attention, x)
+    assert ours.dtype == torch.bfloat16
+    assert (ours - expected).norm() < 0.01 * expected.norm()
