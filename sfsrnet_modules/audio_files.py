@@ -103,14 +103,14 @@ def write_voices(blocks: Iterable[np.ndarray], paths: list[Path], sample_rate: i
     with tempfile.TemporaryFile(dir=folder) as spool:
         peak = _spool(chain([first], blocks), spool)
         gain = min(1.0, PEAK / peak) if peak else 1.0
-        with _whole_or_not_at_all(paths) as partials:
+        with whole_or_not_at_all(paths) as partials:
             _write_wavs(spool, gain, partials, sample_rate)
     return gain
 
 
 def write_wav(path: Path, waveform: Tensor, sample_rate: int) -> None:
     """Write `waveform` [T] as 16-bit wav, whole or not at all; above full scale it clips."""
-    with _whole_or_not_at_all([path]) as (partial,), _told(partial):
+    with whole_or_not_at_all([path]) as (partial,), _told(partial):
         soundfile.write(partial, waveform.numpy(), sample_rate, subtype="PCM_16", format="WAV")
 
 
@@ -152,7 +152,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _whole_or_not_at_all(paths: list[Path]) -> Iterator[list[Path]]:
+def whole_or_not_at_all(paths: list[Path]) -> Iterator[list[Path]]:
     """Give names to write to; at the end the files take their own, on an error they go."""
     partials = [path.with_name(f".{path.name}.partial") for path in paths]
     try:

@@ -265,17 +265,20 @@ class SFSRNetSeparation(SepformerSeparation):
         OSError
             Where the voices can't be written.
         """
-        model_rate, num_spks = self.hparams.sample_rate, self.hparams.num_spks
         with open_recording(path) as file:
-            sample_rate = model_rate if rate == "model" else file.samplerate
-        names = [f"{name or Path(path).stem}_voice{i}.wav" for i in range(1, num_spks + 1)]
-        paths = [Path(folder) / name for name in names]
+            sample_rate = self.hparams.sample_rate if rate == "model" else file.samplerate
+        paths = self.voice_paths(folder, name or Path(path).stem)
         with closing(self.stream_file(path, rate, **options)) as voices:
             told = _told(voices, lambda num_samples: progress(num_samples / sample_rate))
             gain = write_voices(told, paths, sample_rate)
         if gain < 1:
             logger.warning(f"{path}: voices turned down by {gain:.2f}, so as not to clip")
         return paths
+
+    def voice_paths(self, folder: str | Path, name: str) -> list[Path]:
+        """Return the files that :meth:`separate_long` writes."""
+        numbers = range(1, self.hparams.num_spks + 1)
+        return [Path(folder) / f"{name}_voice{i}.wav" for i in numbers]
 
     def load_mixture(self, path: str | Path, savedir: str | Path | None = None) -> Tensor:
         """Read a recording as one channel at the model's rate, [1, T]."""
