@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from sfsrnet_modules import inference
 from sfsrnet_modules.inference import SFSRNetSeparation, at_mixture_level
@@ -14,7 +15,7 @@ def separator(model_folder):
 
 
 def test_exported_folder_gives_the_models_own_answer(model_folder, separator):
-    state = torch.load(model_folder / "model.ckpt")
+    state = load_file(model_folder / "model.safetensors")
     loaded = separator.mods.model.state_dict()
     assert state.keys() == loaded.keys() and all(torch.equal(state[k], loaded[k]) for k in state)
     mixture = torch.randn(2, 1001)
@@ -24,7 +25,8 @@ def test_exported_folder_gives_the_models_own_answer(model_folder, separator):
 def test_exported_folder_stands_alone(model_folder):
     text = (model_folder / "hyperparams.yaml").read_text()
     assert "output_folder" not in text and "data_folder" not in text
-    assert sorted(p.name for p in model_folder.iterdir()) == ["hyperparams.yaml", "model.ckpt"]
+    names = sorted(p.name for p in model_folder.iterdir())
+    assert names == ["hyperparams.yaml", "model.safetensors"]
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (8000, 2), (44100, 2), (16000, 8)])
