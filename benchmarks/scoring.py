@@ -44,7 +44,8 @@ Ours finds the order, SI-SNR and SDR of the estimate, and both of the mixture fo
 
 ms an item: the mean, and the least to most of {rounds} rounds in which the ways take turns; "times"
 is mir_eval's time over it. That of the last row contains the start of the processes. mir_eval and
-torchmetrics take all cores, ours one thread a process. **SDR differs by at most {difference:.1e} dB** from mir_eval's over the {compared} items.
+torchmetrics may take all cores, ours takes a thread a process. **SDR differs by at most
+{difference:.1e} dB** from mir_eval's over the {compared} items.
 
 PESQ and STOI, which BSS-eval has not, take longer than all of it; ms an item, one process:
 {perceptual}.
