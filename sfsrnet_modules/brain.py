@@ -34,8 +34,9 @@ from sfsrnet_modules.distributed import (
     world_size,
 )
 from sfsrnet_modules.ema import average_of, take_average
-from sfsrnet_modules.metrics import score, si_snr_i
+from sfsrnet_modules.metrics import si_snr_i
 from sfsrnet_modules.preemption import Preemption
+from sfsrnet_modules.scoring import Scoring, name_estimates
 
 logger = get_logger(__name__)
 
@@ -111,16 +112,13 @@ class Separation(sb.Brain):
         num_samples = (lengths * mixtures.shape[1]).round().int().tolist()
         for i, (id_, length) in enumerate(zip(batch.id, num_samples, strict=True)):
             mixture, sources = mixtures[i, :length].cpu(), batch.sources.data[i, :length].cpu()
-            before_sr, answer = (
-                e[i, :length].float().cpu() for e in (estimates[-2:][0], estimates[-1])
-            )
-            row = {"id": id_, "duration": length / self.hparams.sample_rate}
+            named = name_estimates(estimates[-2:, i, :length].float().cpu(), self._has_refined)
             if stage == sb.Stage.TEST:
-                row |= score(mixture, sources, answer)
-            else:
-                row["si_snr_i"] = si_snr_i(mixture, sources, answer)
-            if self._has_refined:
-                row["si_snr_i_before_sr"] = si_snr_i(mixture, sources, before_sr)
+                self.scoring.add(id_, mixture, sources, named)
+                continue
+            row = {"id": id_, "duration": length / self.hparams.sample_rate}
+            for suffix, estimate in named.items():
+                row[f"si_snr_i{suffix}"] = si_snr_i(mixture, sources, estimate)
             self.rows.append(row)
 
     def _score_average(self, batch: PaddedBatch) -> None:
@@ -176,6 +174,8 @@ class Separation(sb.Brain):
         self.rows: list[dict] = []  # scores of the items
         if self.ema is not None:
             self.ema.eval()
+        if stage == sb.Stage.TEST:
+            self.scoring = Scoring(self.hparams.sample_rate, self.hparams.num_workers)
         if stage == sb.Stage.TRAIN:
             self.sums.update(self.recovered_sums)
             self.recovered_sums = {}
@@ -306,6 +306,8 @@ class Separation(sb.Brain):
             super()._save_intra_epoch_ckpt()  # validation can be stopped at any moment
             self.batches.start = 0
             return
+        if stage == sb.Stage.TEST:
+            self.rows = self.scoring.rows()
         scores = pd.DataFrame(gather_rows(self.rows)).set_index("id")
         stats |= scores.drop(columns="duration").mean().to_dict()
         if stage == sb.Stage.VALID:

@@ -80,6 +80,28 @@ def test_results_have_a_row_an_item(trained):
     assert columns < set(results.columns) and results.notna().all().all()
 
 
+def test_evaluating_the_exported_model_gives_the_same_figures(trained, corpus, tmp_path):
+    options = ["--model", trained / "model", "--manifest", trained / "manifests/test.csv"]
+    options += ["--data_folder", corpus, "-o", tmp_path / "results.csv", "--workers", "0"]
+    options += ["--compare", trained / "test_results.csv", "--every_block", "--bands"]
+    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, options)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tested = pd.read_csv(trained / "test_results.csv").set_index("id")
+    again = pd.read_csv(tmp_path / "results.csv").set_index("id")
+    pd.testing.assert_frame_equal(again[list(tested)], tested, atol=0.002)
+    assert {"sdr_block1", "band_3_4khz", "band_3_4khz_before_sr"} < set(again)
+    assert "Difference from" in done.stdout and (tmp_path / "results.png").is_file()
+
+
+def test_evaluating_nothing_gets_one_line(trained, corpus, tmp_path):
+    options = ["--manifest", str(tmp_path / "none.csv"), "--data_folder", str(corpus)]
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--model", str(trained / "model")]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: No manifest at")
+
+
 def test_exported_model_repeats_the_tested_figures(trained):
     separator = SFSRNetSeparation.from_hparams(source=str(trained / "model"))
     best = torch.load(next((trained / "save").glob("CKPT*")) / "model.ckpt")
