@@ -99,7 +99,7 @@ class SFSRNetSeparation(SepformerSeparation):
         -------
         torch.Tensor
             [B, T, C]. SI-SNR leaves the scale of an estimate open in training: see
-            :func:`~sfsrnet_modules.levels.at_mixture_level`.
+            :func:`~sfsrnet_modules.mixture_level.at_mixture_level`.
 
         Raises
         ------
