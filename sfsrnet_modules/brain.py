@@ -280,7 +280,7 @@ class Separation(sb.Brain):
             "skipped_steps": self.skipped_steps,
             "tensorboard": self.tensorboard.global_step,
         }
-        path.write_text(yaml.dump(state), encoding="utf-8")
+        path.write_text(yaml.dump(state, sort_keys=False), encoding="utf-8")
 
     @mark_as_loader
     def _recover(self, path: Path, end_of_epoch: bool) -> None:

@@ -121,13 +121,15 @@ class WholeCheckpointer(Checkpointer):
 
     def save_and_keep_only(self, *args, num_to_keep: int = 1, **kwargs) -> None:
         """Save, then delete all but the newest and the best; arguments of SpeechBrain's."""
+        # a list of its own: SpeechBrain's default one would grow with every call
+        kwargs["importance_keys"] = list(kwargs.get("importance_keys", ()))
         super().save_and_keep_only(*args, num_to_keep=max(num_to_keep, self.keep), **kwargs)
 
     @main_process_only
     def find_checkpoint(self, *args, **kwargs) -> Checkpoint | None:
         """Find the first that is whole, on behalf of all processes; arguments of SpeechBrain's."""
         for path in self._list_checkpoint_dirs():
-            if not _is_readable(path / METAFNAME):
+            if self._read(path) is None:
                 self._set_aside(path, f"{METAFNAME} is not as it was written")
         for checkpoint in self.find_checkpoints(*args, **kwargs):
             reason = self._damage(checkpoint.path, self._expected(checkpoint.path))
@@ -138,8 +140,17 @@ class WholeCheckpointer(Checkpointer):
 
     def list_checkpoints(self) -> list[Checkpoint]:
         """List those of which it can be read what they are, whole or not."""
-        paths = [path for path in self._list_checkpoint_dirs() if _is_readable(path / METAFNAME)]
-        return self._construct_checkpoint_objects(paths)
+        return [c for path in self._list_checkpoint_dirs() if (c := self._read(path)) is not None]
+
+    def _read(self, path: Path) -> Checkpoint | None:
+        """Read what a checkpoint says of itself; None where it says nothing sensible."""
+        try:
+            (checkpoint,) = self._construct_checkpoint_objects([path])
+        except (OSError, ValueError, yaml.YAMLError):
+            return None
+        meta = checkpoint.meta
+        is_sensible = isinstance(meta, dict) and {"unixtime", "end-of-epoch"} <= set(meta)
+        return checkpoint if is_sensible else None
 
     def _expected(self, path: Path) -> Iterable[str]:
         """Names of the files that a checkpoint must have."""
@@ -178,15 +189,6 @@ def checksum(path: Path) -> int:
         while piece := file.read(PIECE):
             value = zlib.crc32(piece, value)
     return value
-
-
-def _is_readable(path: Path) -> bool:
-    """Whether a meta file says when its checkpoint was written."""
-    try:
-        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return False
-    return isinstance(meta, dict) and {"unixtime", "end-of-epoch"} <= set(meta)
 
 
 def _to_disk(path: Path) -> None:
