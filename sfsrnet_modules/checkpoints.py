@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import zlib
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -67,7 +66,7 @@ class WholeCheckpointer(Checkpointer):
         super().__init__(*args, **kwargs)
         self.keep = keep
 
-    def save_checkpoint(self, *args, **kwargs) -> Checkpoint | None:
+    def save_checkpoint(self, meta: dict | None = None, **kwargs) -> Checkpoint | None:
         """Write a checkpoint, whole or not at all; arguments of SpeechBrain's.
 
         Returns
@@ -78,13 +77,13 @@ class WholeCheckpointer(Checkpointer):
         for recoverable in self.recoverables.values():
             if hasattr(recoverable, "gather"):
                 recoverable.gather()  # what the other processes hold; the main one alone writes
-        return self._write(*args, **kwargs)
+        return self._write({**(meta or {}), "checksums": CHECKSUMS}, **kwargs)
 
     @main_process_only
-    def _write(self, *args, **kwargs) -> Checkpoint | None:
+    def _write(self, meta: dict, **kwargs) -> Checkpoint | None:
         self._clear()
         try:
-            return self._finish(super().save_checkpoint(*args, **kwargs))
+            return self._finish(super().save_checkpoint(meta, **kwargs))
         except (OSError, RuntimeError) as error:  # torch.save has both
             logger.warning(
                 f"No checkpoint could be written to {self.checkpoints_dir}: {error}. Training goes "
@@ -132,7 +131,7 @@ class WholeCheckpointer(Checkpointer):
             if self._read(path) is None:
                 self._set_aside(path, f"{METAFNAME} is not as it was written")
         for checkpoint in self.find_checkpoints(*args, **kwargs):
-            reason = self._damage(checkpoint.path, self._expected(checkpoint.path))
+            reason = damage(checkpoint)
             if reason is None:
                 return checkpoint
             self._set_aside(checkpoint.path, reason)
@@ -152,27 +151,6 @@ class WholeCheckpointer(Checkpointer):
         is_sensible = isinstance(meta, dict) and {"unixtime", "end-of-epoch"} <= set(meta)
         return checkpoint if is_sensible else None
 
-    def _expected(self, path: Path) -> Iterable[str]:
-        """Names of the files that a checkpoint must have."""
-        if (path / CHECKSUMS).exists():
-            return [CHECKSUMS]
-        optional = [name for name, optional in self.optional_recoverables.items() if optional]
-        return [f"{name}.ckpt" for name in self.recoverables if name not in optional]
-
-    @staticmethod
-    def _damage(path: Path, expected: Iterable[str]) -> str | None:
-        """Say what is wrong with a checkpoint; None if nothing is."""
-        try:
-            for name in expected:
-                (path / name).stat()
-            if (path / CHECKSUMS).exists():
-                for name, expected_sum in json.loads((path / CHECKSUMS).read_text()).items():
-                    if checksum(path / name) != expected_sum:
-                        return f"{name} is not as it was written"
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
-
     @staticmethod
     def _set_aside(path: Path, reason: str) -> None:
         logger.warning(
@@ -180,6 +158,18 @@ class WholeCheckpointer(Checkpointer):
             f"looked for: {reason}"
         )
         path.rename(path.with_name(DAMAGED + path.name))
+
+
+def damage(checkpoint: Checkpoint) -> str | None:
+    """Say what is wrong with a checkpoint; None if nothing is, or it has no checksums."""
+    if "checksums" not in checkpoint.meta:  # SpeechBrain's own
+        return None
+    try:
+        sums = json.loads((checkpoint.path / checkpoint.meta["checksums"]).read_text())
+        changed = [name for name in sums if checksum(checkpoint.path / name) != sums[name]]
+    except (OSError, ValueError) as error:
+        return str(error)
+    return f"{', '.join(changed)} is not as it was written" if changed else None
 
 
 def checksum(path: Path) -> int:
