@@ -31,13 +31,14 @@ class Job:
         arguments: list[str],
         num_ranks: int = 1,
         event: Callable | None = None,
+        launcher: str = "torchrun",
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "output.txt"
         port = _free_port()
         self.processes = []
         for rank in range(num_ranks):
-            env = {} if num_ranks == 1 else _environment(rank, num_ranks, port)
+            env = {} if num_ranks == 1 else _environment(launcher, rank, num_ranks, port)
             process = server.Process(target=_run, args=(folder, arguments, env, event))
             process.start()
             self.processes.append(process)
@@ -88,14 +89,13 @@ def steps(folder: Path, rank: int = 0) -> dict[tuple[str, str], set[str]]:
     return losses
 
 
-def _environment(rank: int, num_ranks: int, port: int) -> dict[str, str]:
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(num_ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+def _environment(launcher: str, rank: int, num_ranks: int, port: int) -> dict[str, str]:
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if launcher == "srun":
+        names = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS")
+        env |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": "1"}
+    return env | dict(zip(names, map(str, (rank, rank, num_ranks)), strict=True))
 
 
 def _free_port() -> int:
@@ -119,7 +119,8 @@ def _run(folder: Path, arguments: list[str], env: dict, event: Callable | None) 
 
     torch.set_num_threads(1)
     speechbrain.utils.logger.get_environment_description = str  # a second of pip freeze
-    _log_steps(folder / f"steps.{env.get('RANK', 0)}.csv")
+    rank = env.get("RANK", env.get("SLURM_PROCID", 0))
+    _log_steps(folder / f"steps.{rank}.csv")
     if event is not None:
         event(folder)
     train.main(arguments)

@@ -17,9 +17,18 @@ ITEMS = 10
 KEYS = {**TINY, "items_per_epoch": ITEMS, "num_valid": 3, "num_test": 5, "ema": 0.9}
 
 
-def run(folder: Path, data: Path, num_ranks: int, event=None, codes=(0,), flags=(), **keys) -> Job:
+def run(
+    folder: Path,
+    data: Path,
+    num_ranks: int,
+    event=None,
+    codes=(0,),
+    flags=(),
+    by="torchrun",
+    **keys,
+) -> Job:
     keys = {"data_folder": data, "output_folder": folder / "results", **KEYS, **keys}
-    job = Job(folder, [*options(**keys), *flags], num_ranks, event)
+    job = Job(folder, [*options(**keys), *flags], num_ranks, event, by)
     assert set(job.wait()) == set(codes), job.output
     return job
 
@@ -118,6 +127,12 @@ def test_a_bad_batch_on_one_rank_stops_none(event, skipped, corpus, tmp_path):  
     assert_equal_weights(tmp_path, 2)
     log = (tmp_path / "results" / "train_log.txt").read_text()
     assert f"skipped_steps: {skipped}," in log
+
+
+def test_srun_starts_the_same_training(corpus, tmp_path):  # noqa: F811
+    run(tmp_path, corpus, 2, by="srun", number_of_epochs=1)
+    assert sorted(items(tmp_path, 2)) == sorted(f"epoch1-{i}" for i in range(ITEMS))
+    assert len((tmp_path / "results" / "train_log.txt").read_text().splitlines()) == 2
 
 
 def signalled(number: int, rank: int, folder: Path) -> None:
