@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.integration.ranks import Job, options, steps
 from tests.integration.test_train import TINY, corpus  # noqa: F401  the fixture
@@ -174,6 +175,18 @@ def test_an_interrupted_run_ends_with_the_same_bits(corpus, tmp_path):  # noqa: 
     logs = [(folder / "train_log.txt").read_text() for folder in (whole, stopped)]
     logs = [re.sub(r"(items_per_second|data_wait): \S+", "", log) for log in logs]  # times
     assert logs[0] == logs[1]
+    assert tensorboard_steps(stopped) == tensorboard_steps(whole) == [1, 2]
+
+
+def tensorboard_steps(folder: Path) -> list[int]:
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return [event.step for event in events.Scalars("si_snr_i/valid")]
+
+
+def test_patience_ends_a_run_that_no_longer_improves(corpus, tmp_path):  # noqa: F811
+    run(tmp_path, corpus, 1, lr=0, patience=1, number_of_epochs=9)
+    log = (tmp_path / "results" / "train_log.txt").read_text().splitlines()
+    assert len(log) == 3  # the second epoch is no better than the first, then comes the test
 
 
 def _newest(folder: Path, name: str) -> dict:
