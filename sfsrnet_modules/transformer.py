@@ -7,6 +7,7 @@ B batch, R rows of L positions, N channels, H heads of D channels.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from speechbrain.lobes.models.dual_path import SBTransformerBlock
@@ -20,7 +21,7 @@ from torch.nn.functional import dropout, scaled_dot_product_attention
 
 from sfsrnet_modules.linear import linear
 
-# Values of x that a CPU takes at a time: with what a layer makes of them, about its cache.
+# Values that a CPU takes at a time: with what a layer makes of them, about its cache.
 SLICE = 2**19
 SHORT_ROW = 256  # positions: up to here a CPU is quicker in bfloat16 without the fused kernel
 
@@ -70,14 +71,19 @@ def self_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     The same as ``attention(x, x, x)``, whose averaged maps SpeechBrain asks for and throws away.
     """
     qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)  # [R, L, 3 * N]
-    qkv = qkv.unflatten(2, (3, attention.num_heads, -1))  # [R, L, 3, H, D]
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [R, H, L, D]
     dropout_p = attention.dropout if attention.training else 0.0
-    plain = qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and x.shape[1] <= SHORT_ROW
-    attend = _plain_attention if plain else scaled_dot_product_attention
-    y = attend(query, key, value, dropout_p=dropout_p)  # [R, H, L, D]
-    projection = attention.out_proj
-    return linear(y.transpose(1, 2).flatten(2), projection.weight, projection.bias)  # [R, L, N]
+    heads, length = attention.num_heads, x.shape[1]
+    if x.device.type == "cpu" and qkv.dtype == torch.bfloat16 and length <= SHORT_ROW:
+        attend = partial(_attend, _plain_attention, heads, dropout_p)
+        y = in_slices(attend, qkv, heads * length**2)  # [R, L, N]
+    else:
+        y = _attend(scaled_dot_product_attention, heads, dropout_p, qkv)  # [R, L, N]
+    return linear(y, attention.out_proj.weight, attention.out_proj.bias)  # [R, L, N]
+
+
+def _attend(kernel: Callable[..., Tensor], heads: int, dropout_p: float, qkv: Tensor) -> Tensor:
+    query, key, value = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # [R, H, L, D]
+    return kernel(query, key, value, dropout_p=dropout_p).transpose(1, 2).flatten(2)  # [R, L, N]
 
 
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
@@ -89,13 +95,16 @@ def _plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float
     return dropout(weights, dropout_p) @ value  # [R, H, L, D]
 
 
-def in_slices(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def in_slices(
+    function: Callable[[Tensor], Tensor], x: Tensor, values_per_row: int | None = None
+) -> Tensor:
     """Run `function` on the rows of `x` [R, L, N], on a CPU a few rows at a time.
 
     What a layer makes of a few rows stays in the cache, and long recordings need little more memory
-    than `x` itself. Rows must not see each other.
+    than `x` itself. Rows must not see each other. `values_per_row` counts what the function works
+    on; by default L * N.
     """
-    rows = max(1, SLICE // x[0].numel())
+    rows = max(1, SLICE // (values_per_row or x[0].numel()))
     if x.device.type != "cpu" or rows >= len(x):
         return function(x)
     return torch.cat([function(part) for part in x.split(rows)])
