@@ -60,6 +60,8 @@ class TrainingRun:
         ValueError
             Where there are fewer than `number`.
         """
+        if number < 1:
+            raise ValueError(f"average 1 checkpoint at least, not {number}")
         save = self.folder / "save"
         found = []
         if save.is_dir():
