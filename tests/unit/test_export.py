@@ -96,7 +96,7 @@ def test_card_tells_figures_data_and_command(run):
     assert "| x | 2 | 1.00 | 1.50 dB | 6.00 dB | 3.00 dB |" in card
     assert "| all | 3 | 1.50 | 3.00 dB | 6.00 dB | 3.00 dB |" in card
     assert "| x | 2 | 3.00 | CC-BY-4.0, CC0 |" in card and "| y | 1 | 1.00 | unknown |" in card
-    assert "python train.py hparams/toy.yaml --seed 7 --data_folder talk\n" in card
+    assert "python train.py hparams/toy.yaml --data_folder talk --seed 7\n" in card
     assert "commit `abc1234`, seed 7" in card and "epoch 1, best in validation of 2" in card
 
 
