@@ -1,12 +1,13 @@
-# make setup | demo | test | bench | lint: each does what it needs on a fresh machine.
+# make setup | demo | page | test | test-web | bench | lint: each does what it needs on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
 RESULTS := results/mini/1234
+CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup demo train separate picture test bench lint format clean
+.PHONY: help setup demo train separate picture page export test test-web bench lint format clean
 
 help:
-	@grep -E '^[a-z]+:.*#' $(MAKEFILE_LIST) | sed -E 's/:[^#]*#/\t/'
+	@grep -E '^[a-z-]+:.*#' $(MAKEFILE_LIST) | sed -E 's/:[^#]*#/\t/'
 
 setup: .venv/ready  # virtual environment; CPU build of PyTorch where there is no GPU
 
@@ -27,8 +28,23 @@ separate: train  # the two voices of a test mixture
 picture: separate  # spectrograms before and after super-resolution
 	$(BIN)/python -m sfsrnet_modules.example $(RESULTS)/example --model $(RESULTS)/model
 
-test: setup  # every test and doctest
+page: setup  # the page in the browser, at http://127.0.0.1:7860
+	$(BIN)/python -m sfsrnet_modules.page
+
+export: train  # the demo's model as a folder to publish, with ONNX beside
+	$(BIN)/python export.py $(RESULTS) -o results/sfsrnet-mini --onnx
+
+test: setup  # every test and doctest but those in a browser
 	$(BIN)/python -m pytest -rs
+
+test-web: setup $(CHROMIUM)  # the page in a real browser
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -rs tests/web
+
+/usr/bin/chromium:
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { \
+	    echo "error: no $@: install chromium (Debian: apt-get install chromium), or give another" \
+	        "browser of its kind: make test-web CHROMIUM=/usr/bin/google-chrome" >&2; exit 1; }
+	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium
 
 bench: setup  # speed and memory beside SpeechBrain's own code: benchmarks/speed.md, about 15 minutes
 	$(BIN)/python -m benchmarks.speed

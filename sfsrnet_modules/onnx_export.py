@@ -60,6 +60,7 @@ def export_onnx(model: SFSRNet, path: str | Path, sample_rate: int) -> Path:
     program.save(path)
     difference = largest_difference(model, path, sample_rate)
     if difference > TOLERANCE:
+        Path(path).unlink()
         raise ValueError(
             f"the ONNX network differs from PyTorch's by {difference:.1e} of the loudest sample, "
             f"more than {TOLERANCE:.0e}: leave --onnx away and report the model"

@@ -30,8 +30,9 @@ KEPT = 3600  # s, that files of the page are kept for download
 ONE_AT_A_TIME = {"concurrency_id": "separator", "concurrency_limit": 1}  # it takes all cores
 INTRO = """
 # Separate voices
-**{num_spks} people speak at once in one recording; here each gets a track of their own.**
-Model `{name}`, {rate:g} kHz. Nothing leaves this machine.
+**When {num_spks} people speak at once in a recording, each gets a track of their own here.**
+
+Model `{name}`, {rate:g} kHz. The recordings stay on the machine that serves this page.
 """
 HOW_TO_SEPARATE = """
 Drop a recording, or record one, and press the button. Any length, any rate, any number of channels
@@ -115,7 +116,9 @@ def _mix_tab(separator: SFSRNetSeparation) -> None:
 
 
 def _input(label: str) -> gr.Audio:
-    return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label)
+    return gr.Audio(
+        sources=["upload", "microphone"], type="filepath", label=label, buttons=["download"]
+    )
 
 
 def _player(label: str) -> gr.Audio:
@@ -123,7 +126,12 @@ def _player(label: str) -> gr.Audio:
 
 
 def _picture() -> gr.Image:
-    return gr.Image(label="Spectrograms", interactive=False, buttons=["download", "fullscreen"])
+    return gr.Image(
+        label="Spectrograms",
+        alt_text="Spectrograms of the mixture and of the voices",
+        interactive=False,
+        buttons=["download", "fullscreen"],
+    )
 
 
 def _mix_and_separate(
@@ -144,11 +152,16 @@ def _mix_and_separate(
 
 def _scores_table(scores: Scores) -> str:
     rows = ["| | SI-SNR in the mixture | of the voice | improvement |", "|---|---|---|---|"]
-    for name, before, after in zip(("First", "Second"), scores.before, scores.after, strict=True):
-        gain = after - before
-        rows.append(f"| {name} voice | {before:.1f} dB | {after:.1f} dB | **{gain:+.1f} dB** |")
-    mean = (sum(scores.after) - sum(scores.before)) / len(scores.after)
-    return "\n".join([*rows, "", f"SI-SNR improvement, mean of both: **{mean:+.1f} dB**"])
+    gains = [after - before for before, after in zip(scores.before, scores.after, strict=True)]
+    for name, *values in zip(("First", "Second"), scores.before, scores.after, gains, strict=True):
+        before, after, gain = map(_decibels, values)
+        rows.append(f"| {name} voice | {before} | {after} | **{gain}** |")
+    mean = sum(gains) / len(gains)
+    return "\n".join([*rows, "", f"SI-SNR improvement, mean of both: **{_decibels(mean)}**"])
+
+
+def _decibels(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f} dB"  # + 0.0: no "-0.0"
 
 
 def _given(recording: str | None, message: str) -> str:
@@ -186,8 +199,8 @@ def _folder_and_messages(*recordings: str | None) -> Iterator[tuple[Path, list[s
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder), notes
     except (ValueError, OSError) as error:
-        message = _without_paths(str(error), recordings)
-        raise gr.Error(message[:1].upper() + message[1:], print_exception=False) from error
+        sentence = str(error)[:1].upper() + str(error)[1:]
+        raise gr.Error(_without_paths(sentence, recordings), print_exception=False) from error
     finally:
         log.removeHandler(handler)
 

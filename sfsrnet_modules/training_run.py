@@ -63,6 +63,8 @@ class TrainingRun:
         ValueError
             Where there are fewer than `number`.
         """
+        if number < 1:
+            raise ValueError(f"average 1 checkpoint at least, not {number}")
         save = self.folder / "save"
         found = []
         if save.is_dir():
@@ -146,19 +148,18 @@ class TrainingRun:
             return shlex.join(words) + " …"
         for key, value in self._changes(origin).items():
             if key not in OWN_FOLDERS:
-                value = Path(value).name if str(value).startswith("/") else _as_option(value)
-                words += [f"--{key}", value]
+                words += [f"--{key}", _as_option(key, value)]
         return shlex.join(words)
 
     def _changes(self, origin: Path) -> dict:
-        """Top-level values that the yaml file `origin` alone would not have given, in its order."""
+        """Top-level values that the yaml file `origin` alone would not have given, required ones first."""
         text = origin.read_text(encoding="utf-8")
         required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
         changes = {key: self.hparams[key] for key in required if key in self.hparams}
         resolved = _resolve(text, changes)
         for key in list(resolved):
             value = self.hparams.get(key)
-            if not isinstance(value, dict) and resolved[key] != value:
+            if key in self.hparams and not isinstance(value, dict) and resolved[key] != value:
                 changes[key] = value
                 resolved = _resolve(text, changes)  # what is derived from it is no change
         return changes
@@ -175,8 +176,11 @@ def _resolve(text: str, overrides: dict) -> dict:
     return read_yaml(resolve_references(text, overrides).getvalue())
 
 
-def _as_option(value) -> str:
-    return "null" if value is None else str(value)
+def _as_option(key: str, value) -> str:
+    if value is None:
+        return "null"
+    is_path = key.endswith("_folder") or str(value).startswith(("/", ".."))
+    return Path(value).name if is_path else str(value)
 
 
 def read_yaml(text: str) -> dict:

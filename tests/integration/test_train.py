@@ -111,6 +111,22 @@ def test_exported_model_repeats_the_tested_figures(trained):
     assert voices.shape[1] == soundfile.info(trained / "example" / "mixture.wav").frames
 
 
+def test_export_script_repeats_the_exported_model(trained, tmp_path):
+    command = [sys.executable, str(ROOT / "export.py"), str(trained), "-o", str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    weights = [
+        load_file(folder / "model.safetensors")
+        for folder in (trained / "model", tmp_path / "model")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    cards = [
+        (folder / "README.md").read_text() for folder in (trained / "model", tmp_path / "model")
+    ]
+    assert cards[0].replace("sfsrnet-mini", "model") == cards[1].replace("sfsrnet-mini", "model")
+    assert "--filters 8 --chunk 20" in cards[0] and "epoch 2" in cards[0]
+
+
 def test_example_is_drawn(trained):
     folder = trained / "example"
     command = [sys.executable, "-m", "sfsrnet_modules.example", str(folder), "--model"]
