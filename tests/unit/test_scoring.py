@@ -49,8 +49,9 @@ def test_no_process_outlives_a_killed_one(tmp_path):
     (tmp_path / "killed.py").write_text(KILLED)
     command = [sys.executable, str(tmp_path / "killed.py")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
-    worker = int(done.stdout)
+    with open(tmp_path / "worker", "w", encoding="utf-8") as file:
+        subprocess.run(command, env=environment, stdout=file, timeout=120)
+    worker = int((tmp_path / "worker").read_text())
     deadline = time.monotonic() + 20
     while os.path.exists(f"/proc/{worker}") and time.monotonic() < deadline:
         time.sleep(0.1)
