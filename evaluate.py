@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests a model: ``python evaluate.py --model FOLDER --manifest test.csv --data_folder FOLDER``."""
+"""Tests a model: ``python evaluate.py --manifest test.csv --data_folder FOLDER [--model …]``."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from sfsrnet_modules.evaluation import (
     write_results,
 )
 from sfsrnet_modules.hparams import one_line_errors
-from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
 from sfsrnet_modules.plots import draw_bands
 
 
@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         scores = evaluate(separator, test_set, args.every_block, args.bands, args.workers)
         write_results(scores, args.output)
         report(scores, others, args)
+        report_sources(scores, test_set.rows)
     return 0
 
 
@@ -56,10 +57,21 @@ def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Nam
         print(f"Picture: {draw_bands(scores, args.output.with_suffix('.png'))}")
 
 
+def report_sources(scores: pd.DataFrame, mixtures: pd.DataFrame) -> None:
+    """Print SI-SNRi by source, where the manifest names sources."""
+    if "source" in mixtures:
+        print("\nSI-SNRi by source:")
+        sources = mixtures.set_index("ID")["source"].reindex(scores.index)
+        by_source = {name: group["si_snr_i"] for name, group in scores.groupby(sources)}
+        print(summarise(pd.DataFrame(by_source)).round(3).to_string())
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Score a model on the mixtures of a manifest.")
-    parser.add_argument("--model", required=True, help="exported model folder")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)"
+    )
     parser.add_argument("--manifest", required=True, help="of mixtures: a test.csv")
     parser.add_argument("--data_folder", required=True, help="what $data_root in it stands for")
     parser.add_argument("--noise_folder", help="what $noise_root in it stands for")

@@ -13,9 +13,10 @@ from speechbrain.utils.distributed import run_on_main
 from sfsrnet_modules.brain import Separation
 from sfsrnet_modules.distributed import adopt_slurm, join_group, leave_group
 from sfsrnet_modules.example import write_example
-from sfsrnet_modules.export import export_model
+from sfsrnet_modules.export import export_run
 from sfsrnet_modules.hparams import load_hparams, one_line_errors
 from sfsrnet_modules.pretrained import load_stock_weights
+from sfsrnet_modules.training_run import TrainingRun
 
 
 def main(arguments: list[str]) -> None:
@@ -55,13 +56,13 @@ def run(arguments: list[str]) -> None:
         valid_loader_kwargs=hparams["test_loader"],
     )
     brain.evaluate(test_set, max_key="si_snr_i", test_loader_kwargs=hparams["test_loader"])
-    run_on_main(finish, args=[hparams, hparams_file, overrides, test_set])
+    run_on_main(finish, args=[hparams, test_set])
 
 
-def finish(hparams: dict, hparams_file: str, overrides: str, test_set) -> None:
+def finish(hparams: dict, test_set) -> None:
     """Export the best model, and leave a test mixture to listen to beside it."""
     output = Path(hparams["output_folder"])
-    model = export_model(hparams["model"], hparams_file, overrides, hparams["export_folder"])
+    model = export_run(TrainingRun(output), hparams["export_folder"], hparams["model"])
     example = write_example(
         test_set, output / "test_results.csv", output / "example", hparams["sample_rate"]
     )

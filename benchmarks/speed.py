@@ -1,13 +1,15 @@
 """Cost of separating and of training, SpeechBrain's own code and ours side by side.
 
-``python -m benchmarks.speed`` writes ``benchmarks/speed.md`` and ``speed.png``, about 15 minutes
-on two idle cores; a GPU is used where there is one. All models have random weights, stock and ours
-the same. Rounds are interleaved, figures are medians, ratios are medians of each round's ratio.
-Peak memory is that of a process of its own. Asteroid is compared where it is installed.
+``python -m benchmarks.speed`` writes ``benchmarks/speed.md`` and ``speed.png``, about 12 minutes on
+two idle cores; a GPU is used where there is one. ``--section NAME`` measures one section alone and
+keeps the others as they were measured last. All models have random weights, stock and ours the
+same. Rounds are interleaved, figures are medians, ratios are medians of each round's ratio. Peak
+memory is that of a process of its own. Asteroid is compared where it is installed.
 """
 
 import argparse
 import gc
+import json
 import os
 import re
 import subprocess
@@ -38,11 +40,12 @@ from sfsrnet_modules.inference import cpu_has_bfloat16
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RATE = 8000  # Hz
-ROUNDS = {1: 5, 4: 3, 15: 1, 60: 1}  # of each length in seconds
-LONGEST = 60  # s, for the SepFormers alone; the others end before
-MEMORY_AT = (4, 15)  # s
+ROUNDS = {1: 5, 4: 3, 15: 1}  # of each length in seconds
+LONGEST = 60  # s, for the SepFormers alone
+MEMORY_AT = 15  # s
 BATCHES = (1, 2, 4)  # of 1 s
 TRAIN_SEGMENT, TRAIN_ROUNDS = 2, 3  # s
+MEASURED = ROOT / "results/speed"  # what each section gave last
 
 
 # --- Models --------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ def has_bfloat16() -> bool:
     return cpu_has_bfloat16() if DEVICE == "cpu" else torch.cuda.is_bf16_supported()
 
 
-def available() -> tuple[list[str], str]:
+def available() -> tuple[list[str], list[str]]:
     """The cases that can be measured here, and why the others cannot."""
     cases, reasons = [], []
     for case, (_, precision) in CASES.items():
@@ -126,7 +129,7 @@ def available() -> tuple[list[str], str]:
             reasons.append(f"{case}: not measured, the processor has no bfloat16.")
             continue
         cases.append(case)
-    return cases, "\n".join(reasons)
+    return cases, reasons
 
 
 def autocast(precision: str):
@@ -239,37 +242,50 @@ def noise(batch: int, length: float, *more: int) -> Tensor:
 
 
 # --- Sections of the report ----------------------------------------------------------------------
+# each returns lines of the report, and with a "curve" also {case: {length: ms per s of audio}}
 
 
-def inference(cases: list[str], rates: dict[str, float]) -> tuple[list[str], dict]:
+def separating_section(lengths: dict[int, int], only: str = "") -> dict:
+    """Cost of each length, after a round that is not counted where the length is short."""
+    cases, reasons = available()
+    cases = [case for case in cases if only in case]
+    rates = peak_rates()
     separators = {case: separating(case) for case in cases}
     operations = {case: 2 * macs_per_second(CASES[case][0](), RATE) for case in cases}
     rows, curves = [], {case: {} for case in cases}
-    for length, rounds in ROUNDS.items():
-        some = {c: f for c, f in separators.items() if length < LONGEST or "SepFormer" in c}
+    for length, rounds in lengths.items():
         mixture = noise(1, length)
         if length <= 4:
-            interleaved(some, mixture, 1)
-        times = interleaved(some, mixture, rounds)
-        for case in some:
+            interleaved(separators, mixture, 1)
+        times = interleaved(separators, mixture, rounds)
+        for case in cases:
             cost = median(times[case]) / length
             curves[case][length] = 1e3 * cost
             kind = "conv" if "SFSRNet" in case else "matrix"
             share = operations[case] / cost / rates[f"{kind} {CASES[case][1]}"]
-            memory = ""
-            if length in MEMORY_AT:
-                memory = f"{peak_memory(case, length, False) / 1e9:.2f}"
             rows.append(
                 f"| {case} | {length} | {1e3 * cost:.0f} | {cost:.3f} | {1 / cost:.2f} "
-                f"| {ratio(times, case)} | {share:.0%} | {memory} |"
+                f"| {ratio(times, case)} | {share:.0%} |"
             )
             print(rows[-1], flush=True)
+    peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
     header = [
+        f"Measured peak rates, GFLOP/s: {peaks}. SFSRNet's share is that of the convolution, the "
+        "others' that of the matrix product.",
+        "",
         "| model | s | ms per s of audio | real-time factor | items/s (of 1 s) "
-        "| times the baseline's speed | share of the peak rate | peak memory, GB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| times the baseline's speed | share of the peak rate |",
+        "|---|---|---|---|---|---|---|",
     ]
-    return header + rows, curves
+    return {"lines": header + rows + ["", *reasons], "curves": curves}
+
+
+def memory_section() -> dict:
+    rows = [f"| model | peak memory at {MEMORY_AT} s, GB |", "|---|---|"]
+    for case in available()[0]:
+        rows.append(f"| {case} | {peak_memory(case, MEMORY_AT, False) / 1e9:.2f} |")
+        print(rows[-1], flush=True)
+    return {"lines": rows}
 
 
 def ratio(times: dict[str, list], case: str) -> str:
@@ -279,31 +295,28 @@ def ratio(times: dict[str, list], case: str) -> str:
     return f"{median(b / t for b, t in zip(baseline, times[case], strict=True)):.2f}"
 
 
-def agreement(cases: list[str]) -> list[str]:
-    """How near ours comes to the stock output, in dB."""
-    mixture = noise(1, 4)
-    stock = separating(STOCK)(mixture)
-    rows = ["| model | difference from SpeechBrain's output, dB |", "|---|---|"]
-    for case in ("SepFormer 26 M", "SepFormer 26 M, bf16"):
-        if case in cases:
-            error = separating(case)(mixture)[-1] - stock
-            rows.append(f"| {case} | {20 * (error.norm() / stock.norm()).log10():.0f} |")
-    return rows
-
-
-def batches(cases: list[str]) -> list[str]:
-    some = {case: separating(case) for case in cases if "SepFormer" in case}
-    rows = ["| model | " + " | ".join(f"batch of {b}" for b in BATCHES) + " |"]
+def batches_section() -> dict:
+    """Cost with the batch, and how near ours comes to the stock output."""
+    some = {case: separating(case) for case in available()[0] if "SepFormer" in case}
+    rows = [f"| ms per s of audio | {' | '.join(f'batch of {b}' for b in BATCHES)} |"]
     rows.append("|---|" + "---|" * len(BATCHES))
     costs = {case: [] for case in some}
     for batch in BATCHES:
         times = interleaved(some, noise(batch, 1), 3)
         for case in some:
             costs[case].append(f"{1e3 * median(times[case]) / batch:.0f}")
-    return rows + [f"| {case} | {' | '.join(costs[case])} |" for case in some]
+    rows += [f"| {case} | {' | '.join(costs[case])} |" for case in some]
+    rows += ["", "| model | its difference from SpeechBrain's output, dB |", "|---|---|"]
+    mixture = noise(1, 4)
+    stock = some[STOCK](mixture)
+    for case in list(some)[1:]:
+        error = some[case](mixture)[-1] - stock
+        rows.append(f"| {case} | {20 * (error.norm() / stock.norm()).log10():.0f} |")
+    return {"lines": rows}
 
 
-def train(cases: list[str]) -> tuple[list[str], Callable]:
+def training_section() -> dict:
+    cases, _ = available()
     wanted = [case for case in TRAINING if case.removesuffix(", checkpointing") in cases]
     steps = {case: training(case) for case in wanted}
     sources = noise(1, TRAIN_SEGMENT, 2)
@@ -322,11 +335,12 @@ def train(cases: list[str]) -> tuple[list[str], Callable]:
             f"| {peaks[case] / 1e9:.2f} | {peaks[case] / peaks[STOCK]:.0%} |"
         )
         print(rows[-1], flush=True)
-    return rows, steps["SepFormer 26 M"]
+    return {"lines": [f"Segments of {TRAIN_SEGMENT} s, batch of 1.", "", *rows]}
 
 
-def loader(step: Callable, data_folder: str | None) -> list[str]:
+def loader_section(data_folder: str | None) -> dict:
     """Items a second of dynamic mixing, and the share of the time that training waits for it."""
+    step = training("SepFormer 26 M")
     with tempfile.TemporaryDirectory() as folder:
         data = data_folder or write_voices(Path(folder) / "voices")
         overrides = {"data_folder": str(data), "output_folder": folder, "segment": TRAIN_SEGMENT}
@@ -349,11 +363,12 @@ def loader(step: Callable, data_folder: str | None) -> list[str]:
             step(sources)
         share = waited / (time.perf_counter() - begin)
     source = "files of --data_folder" if data_folder else "made-up files"
-    return [
-        f"Loader, one worker, {source}: {speed:.0f} items/s of {TRAIN_SEGMENT} s; waiting for it "
-        f"takes {share:.2%} of the training of the SepFormer. `train.py` logs both in every epoch "
+    line = (
+        f"One worker, {source}: {speed:.0f} items/s of {TRAIN_SEGMENT} s; waiting for it takes "
+        f"{share:.2%} of the training of the SepFormer. `train.py` logs both in every epoch "
         "(`items_per_second`, `data_wait`)."
-    ]
+    )
+    return {"lines": [line]}
 
 
 def write_voices(folder: Path) -> Path:
@@ -366,44 +381,82 @@ def write_voices(folder: Path) -> Path:
     return folder
 
 
-def machine() -> list[str]:
-    def shell(*command: str) -> str:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+# --- The report ----------------------------------------------------------------------------------
+
+
+def measure(name: str, section: Callable[[], dict]) -> None:
+    """Run a section and keep what it gave, with the circumstances."""
+    about, load, begin = machine(), os.getloadavg()[0], time.perf_counter()
+    torch.manual_seed(0)
+    measured = section()
+    gc.collect()
+    minutes = (time.perf_counter() - begin) / 60
+    measured["about"] = f"{about}, load of the machine before {load:.1f}, {minutes:.1f} minutes"
+    MEASURED.mkdir(parents=True, exist_ok=True)
+    (MEASURED / f"{name}.json").write_text(json.dumps(measured, indent=1), encoding="utf-8")
+
+
+def machine() -> str:
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True)
         return done.stdout.strip()
 
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         cpu = next((line.split(":")[1].strip() for line in file if "model name" in line), "CPU")
-    gpu = (
-        torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU: its figures are not measured"
+    on_gpu = DEVICE == "cuda"
+    gpu = torch.cuda.get_device_name() if on_gpu else "no GPU: its figures are not measured"
+    changed = " with changes" if git("status", "--porcelain", "-uno") else ""
+    return (
+        f"commit {git('rev-parse', '--short', 'HEAD')}{changed}, PyTorch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads on {cpu}, {gpu}"
     )
-    commit = shell("git", "rev-parse", "--short", "HEAD")
-    changed = " with changes" if shell("git", "status", "--porcelain", "-uno") else ""
-    command = " ".join(["python -m benchmarks.speed", *sys.argv[1:]])
-    return [
-        f"Command `{command}`, commit {commit}{changed}, PyTorch {torch.__version__}, {cpu}, "
-        f"{torch.get_num_threads()} threads, {gpu}. Load of the machine at the start: "
-        f"{os.getloadavg()[0]:.1f}. Random weights (seed 0), batch of 1, 8 kHz, one run in which "
-        "all rounds are interleaved."
-    ]
+
+
+def report(titles: dict[str, str]) -> None:
+    """Write the table and the plot from what every section gave last."""
+    lines = ["# Speed", "", INTRODUCTION, ""]
+    curves = {}
+    for name, title in titles.items():
+        path = MEASURED / f"{name}.json"
+        lines += [f"## {title}", ""]
+        if not path.is_file():
+            lines += [f"Not measured: `python -m benchmarks.speed --section {name}`.", ""]
+            continue
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        command = f"`python -m benchmarks.speed --section {name}`"
+        lines += [*measured["lines"], "", f"{command}, {measured['about']}.", ""]
+        for case, costs in measured.get("curves", {}).items():
+            curves.setdefault(case, {}).update({int(s): cost for s, cost in costs.items()})
+    if curves:
+        lines += ["![cost over length](speed.png)"]
+        plot(curves, ROOT / "benchmarks/speed.png")
+    (ROOT / "benchmarks/speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def plot(curves: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for case, costs in curves.items():
         axes.plot(list(costs), list(costs.values()), marker="o", label=case)
     axes.set(xscale="log", yscale="log", xlabel="recording, s", ylabel="ms per s of audio")
-    axes.set_xticks(list(ROUNDS), [str(length) for length in ROUNDS])
+    axes.set_xticks([*ROUNDS, LONGEST], [str(length) for length in [*ROUNDS, LONGEST]])
+    axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120)
+
+
+INTRODUCTION = (
+    "SpeechBrain's and Asteroid's code beside ours, in one process with all rounds interleaved. "
+    "Random weights (seed 0), stock and ours the same; batch of 1 unless said, 8 kHz."
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--longest", type=int, default=60, help="leave out lengths above, in s")
+    parser.add_argument("--section", choices=SECTIONS, help="measure this one alone")
     parser.add_argument("--data_folder", help="speech for the loader: a folder a speaker")
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "SECONDS"), help=argparse.SUPPRESS)
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
@@ -411,25 +464,20 @@ def main() -> None:
     if args.peak:
         print_peak(args.peak[0], int(args.peak[1]), args.train)
         return
-    begin, about = time.perf_counter(), machine()
-    for length in [length for length in ROUNDS if length > args.longest]:
-        del ROUNDS[length]
-    torch.manual_seed(0)
-    cases, reasons = available()
-    rates = peak_rates()
-    peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
-    report = ["# Speed", "", *about, "", f"Measured peak rates, GFLOP/s: {peaks}.", ""]
-    rows, curves = inference(cases, rates)
-    report += ["## Separating", "", *rows, "", "![cost over length](speed.png)", "", reasons, ""]
-    report += ["Cost with the batch, ms per s of audio (1 s each):", "", *batches(cases), ""]
-    report += [*agreement(cases), ""]
-    gc.collect()
-    rows, step = train(cases)
-    report += [f"## Training, segments of {TRAIN_SEGMENT} s", "", *rows, ""]
-    report += [*loader(step, args.data_folder), ""]
-    report += [f"The whole took {(time.perf_counter() - begin) / 60:.0f} minutes."]
-    plot(curves, ROOT / "benchmarks/speed.png")
-    (ROOT / "benchmarks/speed.md").write_text("\n".join(report) + "\n", encoding="utf-8")
+    for name in [args.section] if args.section else SECTIONS:
+        function = SECTIONS[name][1]
+        measure(name, partial(function, args.data_folder) if name == "loader" else function)
+    report({name: title for name, (title, _) in SECTIONS.items()})
+
+
+SECTIONS: dict[str, tuple[str, Callable]] = {
+    "separating": ("Separating", partial(separating_section, ROUNDS)),
+    "long": (f"Separating {LONGEST} s", partial(separating_section, {LONGEST: 1}, "SepFormer")),
+    "memory": ("Memory of separating", memory_section),
+    "batches": ("Batches, and agreement with SpeechBrain", batches_section),
+    "training": ("Training", training_section),
+    "loader": ("The loader", loader_section),
+}
 
 
 if __name__ == "__main__":

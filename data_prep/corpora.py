@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from data_prep import folder, librimix, listed, wsj0mix
+from data_prep import folder, librimix, listed, speakers, wsj0mix
 from data_prep.dynamic_mixing import DynamicMixing
 from data_prep.mixtures import CroppedMixtures
 
@@ -96,6 +96,7 @@ def prepare(
             num_test=num_test,
             noise_folder=noise_folder,
         )
+    speakers.warn_of_shared(output_folder)
 
 
 def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:

@@ -99,18 +99,22 @@ def write_voices(blocks: Iterable[np.ndarray], paths: list[Path], sample_rate: i
     blocks = iter(blocks)
     first = next(blocks)  # what can't be separated leaves no folder behind
     folder = paths[0].parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as spool:
-        peak = _spool(chain([first], blocks), spool)
-        gain = min(1.0, PEAK / peak) if peak else 1.0
-        with _whole_or_not_at_all(paths) as partials:
-            _write_wavs(spool, gain, partials, sample_rate)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as spool:
+            peak = _spool(chain([first], blocks), spool)
+            gain = min(1.0, PEAK / peak) if peak else 1.0
+            with whole_or_not_at_all(paths) as partials:
+                _write_wavs(spool, gain, partials, sample_rate)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"the voices can't be written to {folder}: {reason}") from error
     return gain
 
 
 def write_wav(path: Path, waveform: Tensor, sample_rate: int) -> None:
     """Write `waveform` [T] as 16-bit wav, whole or not at all; above full scale it clips."""
-    with _whole_or_not_at_all([path]) as (partial,), _told(partial):
+    with whole_or_not_at_all([path]) as (partial,), _told(partial):
         soundfile.write(partial, waveform.numpy(), sample_rate, subtype="PCM_16", format="WAV")
 
 
@@ -148,11 +152,11 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except (soundfile.LibsndfileError, AssertionError) as error:
-        raise OSError(f"{path} can't be written: is the disk full?") from error
+        raise OSError(f"writing {path} failed: is the disk full?") from error
 
 
 @contextmanager
-def _whole_or_not_at_all(paths: list[Path]) -> Iterator[list[Path]]:
+def whole_or_not_at_all(paths: list[Path]) -> Iterator[list[Path]]:
     """Give names to write to; at the end the files take their own, on an error they go."""
     partials = [path.with_name(f".{path.name}.partial") for path in paths]
     try:

@@ -34,6 +34,7 @@ from sfsrnet_modules.distributed import (
     world_size,
 )
 from sfsrnet_modules.ema import average_of, take_average
+from sfsrnet_modules.loggers import wandb_logger
 from sfsrnet_modules.metrics import si_snr_i
 from sfsrnet_modules.preemption import Preemption
 from sfsrnet_modules.scoring import Scoring, name_estimates
@@ -56,7 +57,7 @@ class Separation(sb.Brain):
     Raises
     ------
     ValueError
-        ``lr_schedule`` or ``ema`` is none of its values.
+        ``lr_schedule`` or ``ema`` is none of its values, or W&B is not installed.
     """
 
     def __init__(self, *args, **kwargs):
@@ -67,6 +68,8 @@ class Separation(sb.Brain):
             )
         self.preemption = Preemption()
         self.loggers = [self.hparams.train_logger]
+        if getattr(self.hparams, "wandb", None) is not None and not self.test_only:
+            self.loggers.append(wandb_logger(self.hparams.wandb, self.hparams.output_folder))
         self.recovered_sums: dict[str, float] = {}
         self.skipped_steps = 0
         self.leaving = False  # after the next checkpoint
@@ -280,7 +283,7 @@ class Separation(sb.Brain):
             "skipped_steps": self.skipped_steps,
             "tensorboard": self.tensorboard.global_step,
         }
-        path.write_text(yaml.dump(state), encoding="utf-8")
+        path.write_text(yaml.dump(state, sort_keys=False), encoding="utf-8")
 
     @mark_as_loader
     def _recover(self, path: Path, end_of_epoch: bool) -> None:
@@ -288,8 +291,8 @@ class Separation(sb.Brain):
         super()._recover(path, end_of_epoch)
         state = yaml.safe_load(path.read_text(encoding="utf-8"))
         if self.tensorboard is not None:
-            self.skipped_steps = state["skipped_steps"]
-            self.tensorboard.global_step = state["tensorboard"]
+            self.skipped_steps = state.get("skipped_steps", 0)
+            self.tensorboard.global_step = state.get("tensorboard", self.tensorboard.global_step)
         if not end_of_epoch:
             self.batches.start = state["items"]
             self.step = self.batches.steps_done
@@ -332,7 +335,10 @@ class Separation(sb.Brain):
             sb.nnet.schedulers.update_learning_rate(self.optimizer, next_lr)
         for train_logger in self.loggers:
             train_logger.log_stats({"epoch": epoch, "lr": lr}, self.train_stats, stats)
-        self.checkpointer.save_and_keep_only(meta=_quality(stats), max_keys=["si_snr_i"])
+        quality = _quality(stats)
+        if hasattr(self.hparams.epoch_counter, "update_metric"):  # it stops when patience ends
+            self.hparams.epoch_counter.update_metric(quality["si_snr_i"])
+        self.checkpointer.save_and_keep_only(meta=quality, max_keys=["si_snr_i"])
 
     def _write_test_results(self, scores: pd.DataFrame) -> None:
         path = Path(self.hparams.output_folder, "test_results.csv")

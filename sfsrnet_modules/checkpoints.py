@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import zlib
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -67,7 +66,7 @@ class WholeCheckpointer(Checkpointer):
         super().__init__(*args, **kwargs)
         self.keep = keep
 
-    def save_checkpoint(self, *args, **kwargs) -> Checkpoint | None:
+    def save_checkpoint(self, meta: dict | None = None, **kwargs) -> Checkpoint | None:
         """Write a checkpoint, whole or not at all; arguments of SpeechBrain's.
 
         Returns
@@ -78,13 +77,13 @@ class WholeCheckpointer(Checkpointer):
         for recoverable in self.recoverables.values():
             if hasattr(recoverable, "gather"):
                 recoverable.gather()  # what the other processes hold; the main one alone writes
-        return self._write(*args, **kwargs)
+        return self._write({**(meta or {}), "checksums": CHECKSUMS}, **kwargs)
 
     @main_process_only
-    def _write(self, *args, **kwargs) -> Checkpoint | None:
+    def _write(self, meta: dict, **kwargs) -> Checkpoint | None:
         self._clear()
         try:
-            return self._finish(super().save_checkpoint(*args, **kwargs))
+            return self._finish(super().save_checkpoint(meta, **kwargs))
         except (OSError, RuntimeError) as error:  # torch.save has both
             logger.warning(
                 f"No checkpoint could be written to {self.checkpoints_dir}: {error}. Training goes "
@@ -121,16 +120,18 @@ class WholeCheckpointer(Checkpointer):
 
     def save_and_keep_only(self, *args, num_to_keep: int = 1, **kwargs) -> None:
         """Save, then delete all but the newest and the best; arguments of SpeechBrain's."""
+        # a list of its own: SpeechBrain's default one would grow with every call
+        kwargs["importance_keys"] = list(kwargs.get("importance_keys", ()))
         super().save_and_keep_only(*args, num_to_keep=max(num_to_keep, self.keep), **kwargs)
 
     @main_process_only
     def find_checkpoint(self, *args, **kwargs) -> Checkpoint | None:
         """Find the first that is whole, on behalf of all processes; arguments of SpeechBrain's."""
         for path in self._list_checkpoint_dirs():
-            if not _is_readable(path / METAFNAME):
+            if self._read(path) is None:
                 self._set_aside(path, f"{METAFNAME} is not as it was written")
         for checkpoint in self.find_checkpoints(*args, **kwargs):
-            reason = self._damage(checkpoint.path, self._expected(checkpoint.path))
+            reason = damage(checkpoint)
             if reason is None:
                 return checkpoint
             self._set_aside(checkpoint.path, reason)
@@ -138,29 +139,17 @@ class WholeCheckpointer(Checkpointer):
 
     def list_checkpoints(self) -> list[Checkpoint]:
         """List those of which it can be read what they are, whole or not."""
-        paths = [path for path in self._list_checkpoint_dirs() if _is_readable(path / METAFNAME)]
-        return self._construct_checkpoint_objects(paths)
+        return [c for path in self._list_checkpoint_dirs() if (c := self._read(path)) is not None]
 
-    def _expected(self, path: Path) -> Iterable[str]:
-        """Names of the files that a checkpoint must have."""
-        if (path / CHECKSUMS).exists():
-            return [CHECKSUMS]
-        optional = [name for name, optional in self.optional_recoverables.items() if optional]
-        return [f"{name}.ckpt" for name in self.recoverables if name not in optional]
-
-    @staticmethod
-    def _damage(path: Path, expected: Iterable[str]) -> str | None:
-        """Say what is wrong with a checkpoint; None if nothing is."""
+    def _read(self, path: Path) -> Checkpoint | None:
+        """Read what a checkpoint says of itself; None where it says nothing sensible."""
         try:
-            for name in expected:
-                (path / name).stat()
-            if (path / CHECKSUMS).exists():
-                for name, expected_sum in json.loads((path / CHECKSUMS).read_text()).items():
-                    if checksum(path / name) != expected_sum:
-                        return f"{name} is not as it was written"
-        except (OSError, ValueError) as error:
-            return str(error)
-        return None
+            (checkpoint,) = self._construct_checkpoint_objects([path])
+        except (OSError, ValueError, yaml.YAMLError):
+            return None
+        meta = checkpoint.meta
+        is_sensible = isinstance(meta, dict) and {"unixtime", "end-of-epoch"} <= set(meta)
+        return checkpoint if is_sensible else None
 
     @staticmethod
     def _set_aside(path: Path, reason: str) -> None:
@@ -171,6 +160,18 @@ class WholeCheckpointer(Checkpointer):
         path.rename(path.with_name(DAMAGED + path.name))
 
 
+def damage(checkpoint: Checkpoint) -> str | None:
+    """Say what is wrong with a checkpoint; None if nothing is, or it has no checksums."""
+    if "checksums" not in checkpoint.meta:  # SpeechBrain's own
+        return None
+    try:
+        sums = json.loads((checkpoint.path / checkpoint.meta["checksums"]).read_text())
+        changed = [name for name in sums if checksum(checkpoint.path / name) != sums[name]]
+    except (OSError, ValueError) as error:
+        return str(error)
+    return f"{', '.join(changed)} is not as it was written" if changed else None
+
+
 def checksum(path: Path) -> int:
     """CRC-32 of a file."""
     value = 0
@@ -178,15 +179,6 @@ def checksum(path: Path) -> int:
         while piece := file.read(PIECE):
             value = zlib.crc32(piece, value)
     return value
-
-
-def _is_readable(path: Path) -> bool:
-    """Whether a meta file says when its checkpoint was written."""
-    try:
-        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return False
-    return isinstance(meta, dict) and {"unixtime", "end-of-epoch"} <= set(meta)
 
 
 def _to_disk(path: Path) -> None:

@@ -59,9 +59,14 @@ def _cpu_attention(query, key, value, *args, **kwargs) -> int:
     return sdpa_flop_count(query, key, value)
 
 
+def _onednn_linear(x, weight, *args, **kwargs) -> int:
+    return 2 * prod(x) * weight[0]
+
+
 # PyTorch's own counter passes over these
 UNCOUNTED = {
     torch.ops.aten.mkldnn_rnn_layer: _cpu_lstm,
     torch.ops.aten._cudnn_rnn: _cuda_lstm,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
+    torch.ops.mkldnn._linear_pointwise: _onednn_linear,
 }

@@ -21,6 +21,7 @@ from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sfsrnet_modules.linear import linear
 from sfsrnet_modules.separator import MaskSeparator
 from sfsrnet_modules.transformer import LongPositionalEncoding, RowTransformer
 
@@ -204,7 +205,7 @@ def run_path(block: Dual_Computation_Block, path: str, x: Tensor) -> Tensor:
 
 def _pointwise(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     """Run a convolution of kernel 1 on `x` [..., N], whose channels come last."""
-    return F.linear(x, conv.weight.flatten(1), conv.bias)
+    return linear(x, conv.weight.flatten(1), conv.bias)
 
 
 def _untie_copies(blocks: nn.ModuleList) -> None:

@@ -1,6 +1,6 @@
 """An exponential moving average (EMA) of the weights, which often separates better than they do."""
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
@@ -43,3 +43,16 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
 def take_average(model: nn.Module, average: AveragedModel) -> None:
     """Give the model the averaged weights, to be tested and exported."""
     model.load_state_dict(average.module.state_dict())
+
+
+def weights_of_average(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the model's weights out of the ``state_dict`` of its average.
+
+    Example
+    -------
+    >>> model = nn.Linear(1, 1)
+    >>> list(weights_of_average(average_of(model, decay=0.9).state_dict()))
+    ['weight', 'bias']
+    """
+    prefix = "module."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -98,7 +98,7 @@ def draw_grid(rows: dict[str, list[Tensor]], seconds: float, sample_rate: int, p
     for axis in axes[-1]:
         axis.set_xlabel("s")
     figure.colorbar(image, ax=axes, label="dB", shrink=0.5)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format="png")
     plt.close(figure)
 
 

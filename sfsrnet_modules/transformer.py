@@ -7,6 +7,7 @@ B batch, R rows of L positions, N channels, H heads of D channels.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from speechbrain.lobes.models.dual_path import SBTransformerBlock
@@ -16,10 +17,13 @@ from speechbrain.lobes.models.transformer.Transformer import (
 )
 from speechbrain.nnet.attention import MultiheadAttention
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear, scaled_dot_product_attention
+from torch.nn.functional import dropout, scaled_dot_product_attention
 
-# Values of x that a CPU takes at a time: with what a layer makes of them, about its cache.
+from sfsrnet_modules.linear import linear
+
+# Values that a CPU takes at a time: with what a layer makes of them, about its cache.
 SLICE = 2**19
+SHORT_ROW = 256  # positions: up to here a CPU is quicker in bfloat16 without the fused kernel
 
 
 class LongPositionalEncoding(PositionalEncoding):
@@ -67,31 +71,40 @@ def self_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     The same as ``attention(x, x, x)``, whose averaged maps SpeechBrain asks for and throws away.
     """
     qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)  # [R, L, 3 * N]
-    qkv = qkv.unflatten(2, (3, attention.num_heads, -1))  # [R, L, 3, H, D]
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # [R, H, L, D]
     dropout_p = attention.dropout if attention.training else 0.0
-    fused = qkv.dtype != torch.bfloat16 or qkv.device.type != "cpu"
-    attend = scaled_dot_product_attention if fused else _plain_attention
-    y = attend(query, key, value, dropout_p=dropout_p)  # [R, H, L, D]
-    return attention.out_proj(y.transpose(1, 2).flatten(2))  # [R, L, N]
+    heads, length = attention.num_heads, x.shape[1]
+    if x.device.type == "cpu" and qkv.dtype == torch.bfloat16 and length <= SHORT_ROW:
+        attend = partial(_attend, _plain_attention, heads, dropout_p)
+        y = in_slices(attend, qkv, heads * length**2)  # [R, L, N]
+    else:
+        y = _attend(scaled_dot_product_attention, heads, dropout_p, qkv)  # [R, L, N]
+    return linear(y, attention.out_proj.weight, attention.out_proj.bias)  # [R, L, N]
+
+
+def _attend(kernel: Callable[..., Tensor], heads: int, dropout_p: float, qkv: Tensor) -> Tensor:
+    query, key, value = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # [R, H, L, D]
+    return kernel(query, key, value, dropout_p=dropout_p).transpose(1, 2).flatten(2)  # [R, L, N]
 
 
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
-    """Attention written out: on a CPU in bfloat16 quicker than the fused kernel.
+    """Attention written out, which PyTorch's fused kernel for bfloat16 on a CPU is slower than.
 
-    Measured on rows of 10 to 250 positions: up to 2.5 times in evaluation, 2 to 7 in training.
+    On rows of 10 to 250 positions by 1 to 2.5 times in evaluation, by 2 to 7 in training.
     """
     weights = (query * query.shape[3] ** -0.5 @ key.mT).softmax(3)  # [R, H, L, L]
     return dropout(weights, dropout_p) @ value  # [R, H, L, D]
 
 
-def in_slices(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def in_slices(
+    function: Callable[[Tensor], Tensor], x: Tensor, values_per_row: int | None = None
+) -> Tensor:
     """Run `function` on the rows of `x` [R, L, N], on a CPU a few rows at a time.
 
     What a layer makes of a few rows stays in the cache, and long recordings need little more memory
-    than `x` itself. Rows must not see each other.
+    than `x` itself. Rows must not see each other. `values_per_row` counts what the function works
+    on; by default L * N.
     """
-    rows = max(1, SLICE // x[0].numel())
+    rows = max(1, SLICE // (values_per_row or x[0].numel()))
     if x.device.type != "cpu" or rows >= len(x):
         return function(x)
     return torch.cat([function(part) for part in x.split(rows)])
@@ -150,9 +163,15 @@ def _run_layer(layer: TransformerEncoderLayer, x: Tensor) -> Tensor:
     """Run SpeechBrain's layer on `x` [R, L, N]."""
     if layer.normalize_before:
         x = x + layer.dropout1(self_attention(layer.self_att.att, layer.norm1(x)))
-        return x + layer.dropout2(layer.pos_ffn.ffn(layer.norm2(x)))
+        return x + layer.dropout2(_feed_forward(layer, layer.norm2(x)))
     x = layer.norm1(x + layer.dropout1(self_attention(layer.self_att.att, x)))
-    return layer.norm2(x + layer.dropout2(layer.pos_ffn.ffn(x)))
+    return layer.norm2(x + layer.dropout2(_feed_forward(layer, x)))
+
+
+def _feed_forward(layer: TransformerEncoderLayer, x: Tensor) -> Tensor:
+    for part in layer.pos_ffn.ffn:
+        x = linear(x, part.weight, part.bias) if isinstance(part, nn.Linear) else part(x)
+    return x
 
 
 class ConvTransformer(nn.Module):
@@ -249,6 +268,6 @@ class ConvFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [B, R, L, N]; items of the batch don't see each other."""
-        x = self.linear(x).relu_()  # [B, R, L, F]
+        x = linear(x, self.linear.weight, self.linear.bias).relu_()  # [B, R, L, F]
         x = self.conv(x.permute(0, 3, 1, 2))  # [B, N, R, L]
         return x.permute(0, 2, 3, 1)  # [B, R, L, N]

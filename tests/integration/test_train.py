@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from conftest import ROOT
 from sfsrnet_modules.inference import SFSRNetSeparation
@@ -149,7 +150,7 @@ def test_two_accumulated_batches_are_one_of_twice_the_size(corpus, tmp_path):
         keys |= {"batch_size": batch_size, "grad_accumulation_factor": factor}
         done = train(corpus, output, **keys)  # a single step either way
         assert done.returncode == 0, done.stderr
-        weights.append(torch.load(output / "model" / "model.ckpt"))
+        weights.append(load_file(output / "model" / "model.safetensors"))
     one, two = (torch.cat([value.flatten() for value in w.values()]) for w in weights)
     # Adam's first step is lr = 1e-3 wherever the gradient is not 0, and rounding decides there
     assert (one - two).abs().mean() < 2e-5
@@ -169,7 +170,7 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(trained, corpus, tmp_
     assert len((output / "train_log.txt").read_text().splitlines()) == 1
     done = train(corpus, output, ckpt_interval_steps=1)
     assert done.returncode == 0, done.stderr
-    weights = [torch.load(folder / "model" / "model.ckpt") for folder in (output, trained)]
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (output, trained)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     logs = [(folder / "train_log.txt").read_text().splitlines()[:3] for folder in (output, trained)]
     # the terms of the interrupted epoch count from the restart on, its loss over all of it
@@ -187,7 +188,7 @@ def test_a_batch_with_nan_is_skipped_named_and_counted(corpus, tmp_path):
     assert "The loss is nan on" in done.stdout and "step 2 skipped, 1 in all" in done.stdout
     log = (output / "train_log.txt").read_text()
     assert "skipped_steps: 1," in log and "skipped_steps: 2," in log  # one in each epoch
-    weights = torch.load(output / "model" / "model.ckpt")
+    weights = load_file(output / "model" / "model.safetensors")
     assert all(value.isfinite().all() for value in weights.values())
 
 
