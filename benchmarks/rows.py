@@ -99,7 +99,7 @@ ROWS = {
     ),
     "size-convtasnet": Row(
         "Conv-TasNet",
-        {"filters": "128", "kernel": "64", "bottleneck": "64", "hidden": "192"} | NO_SR,
+        {"filters": "128", "kernel": "64", "bottleneck": "64", "hidden": "256"} | NO_SR,
         CONV_TASNET,
     ),
 }
