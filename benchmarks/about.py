@@ -12,14 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def provenance(*packages: str) -> str:
     """A sentence with the command, the commit and the machine, and the versions of `packages`."""
-    module = Path(sys.argv[0]).stem
-    command = " ".join([f"python -m benchmarks.{module}", *sys.argv[1:]])
+    command = " ".join([f"python -m benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    load = os.getloadavg()[0]
+    return f"`{command}`, commit {commit()}, {machine(*packages)}; load average {load:.1f} before."
+
+
+def machine(*packages: str) -> str:
+    """Cores and processor, and the versions of Python, PyTorch and `packages`."""
     names = ", ".join(f"{name} {version(name)}" for name in ("torch", *packages))
     cores = len(os.sched_getaffinity(0))
-    return (
-        f"`{command}`, commit {commit()}, {cores} cores of {processor()}, Python "
-        f"{platform.python_version()}, {names}; load average {os.getloadavg()[0]:.1f} at the start."
-    )
+    return f"{cores} cores of {processor()}, Python {platform.python_version()}, {names}"
 
 
 def commit() -> str:

@@ -1,8 +1,10 @@
 """Scores the items of a test in other processes, while the next ones are separated."""
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 import torch
 from speechbrain.utils.logger import get_logger
@@ -62,7 +64,7 @@ class Scoring:
         if num_workers:
             clean = get_context("forkserver")  # a fork of this process would inherit CUDA's state
             clean.set_forkserver_preload([__name__])  # imported once, not in every process
-            self.pool = ProcessPoolExecutor(num_workers, clean, torch.set_num_threads, (1,))
+            self.pool = ProcessPoolExecutor(num_workers, clean, initializer=_start_worker)
 
     def add(
         self, id_: str, mixture: Tensor, sources: Tensor, estimates: Mapping[str, Tensor]
@@ -99,6 +101,17 @@ class Scoring:
         if self.pool is not None:
             self.pool.shutdown()
         return rows
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave no process behind where the one that separates is killed."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _tell_what_is_left_out(measures: tuple[str, ...]) -> None:

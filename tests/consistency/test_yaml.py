@@ -4,6 +4,8 @@ import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
+from benchmarks.models import build as build_row
+from benchmarks.rows import ROWS, TABLES
 from conftest import ROOT
 from sfsrnet_modules.complexity import count_parameters, macs_per_second
 
@@ -74,3 +76,31 @@ def test_the_papers_model_trains_one_step_on_a_second_of_audio():
     model.zero_grad()
     after = loss(model(sources.sum(2)), sources, None, True)[0]
     assert after < before
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_every_row_of_the_small_ablation_builds_and_learns(key):
+    hparams = build_row(ROWS[key])
+    model, loss = hparams["model"], hparams["loss"]
+    sources = torch.randn(1, 800, 2)
+    has_refined = model.super_resolution is not None
+    loss(model(sources.sum(2)), sources, None, has_refined)[0].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert any(key in keys for _, _, keys in TABLES.values())
+    assert hparams["segment"] == 2 and hparams["lr"] == build("small.yaml")["lr"]
+
+
+def test_separators_are_compared_at_the_same_number_of_parameters():
+    _, base, keys = TABLES["size"]
+    wanted = count_parameters(build_row(ROWS[base])["model"])
+    for key in keys:
+        parameters = count_parameters(build_row(ROWS[key])["model"])
+        assert parameters == pytest.approx(wanted, rel=0.03), key
+
+
+@pytest.mark.parametrize(("light", "dense"), [("separable-large", "dense-large")])
+def test_a_light_sr_costs_a_tenth_of_the_dense_one(light, dense):
+    separator, *models = (
+        macs_per_second(build_row(ROWS[key])["model"], 8000) for key in ("multi-loss", light, dense)
+    )
+    assert models[0] - separator <= 0.1 * (models[1] - separator)

@@ -1,8 +1,13 @@
 import logging
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
 
+from conftest import ROOT
 from sfsrnet_modules import metrics
 from sfsrnet_modules.metrics import score
 from sfsrnet_modules.scoring import Scoring, name_estimates
@@ -27,6 +32,30 @@ def test_rows_come_in_order_with_every_estimates_scores(num_workers, monkeypatch
         for suffix, estimate in estimates.items():
             scores = score(mixture, sources, estimate)
             assert {name: row[name + suffix] for name in scores} == pytest.approx(scores, abs=1e-4)
+
+
+KILLED = """
+import os, signal
+from sfsrnet_modules.scoring import Scoring
+
+if __name__ == "__main__":
+    scoring = Scoring(8000, 1, measures=())
+    print(scoring.pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_no_process_outlives_a_killed_one(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "killed.py")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with open(tmp_path / "worker", "w", encoding="utf-8") as file:
+        subprocess.run(command, env=environment, stdout=file, timeout=120)
+    worker = int((tmp_path / "worker").read_text())
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{worker}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{worker}")
 
 
 def test_missing_packages_are_named_once_and_leave_no_column(monkeypatch, caplog):

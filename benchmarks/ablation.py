@@ -1,0 +1,163 @@
+"""Trains the rows of the paper's ablation under one budget, and writes the table.
+
+``python -m benchmarks.ablation --table 3 --data_folder SPEECH --steps 2000 --seeds 1234 5678``
+trains every row of table 3 (or ``open``, ``sr``, ``4``, ``size``: see ``benchmarks/rows.py``) with
+every seed and writes ``benchmarks/ablation.md``, which holds all tables. Finished rows are kept, an
+interrupted one continues; ``--jobs 2`` trains two at a time. Further ``--key value`` go to train.py
+in every row. ``--ms`` times the models of a table instead, best on an idle machine; ``--write``
+writes the tables alone.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.ablation_table import write_report
+from benchmarks.about import ROOT, commit, machine, provenance
+from benchmarks.models import as_published, build, milliseconds, options_of, shared_options, size
+from benchmarks.rows import DPRNN, ROWS, TABLES
+from sfsrnet_modules.hparams import one_line_errors
+
+RUN = "run.json"  # command, commit, minutes and outcome of a row, in its output folder
+MS = "milliseconds.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the rows of a table or time its models, and write all tables."""
+    args, extra = parse(arguments)
+    with one_line_errors():
+        if args.ms:
+            write_json(args.folder / MS, read_json(args.folder / MS) | time_table(args.table))
+        elif not args.write:
+            run_table(args, pairs(extra))
+        print(write_report(args.folder, args.output))
+    return 0
+
+
+def run_table(args: argparse.Namespace, extra: dict[str, str]) -> None:
+    """Train every row of a table with every seed, some at a time."""
+    keys = args.rows or TABLES[args.table][2]
+    unknown = set(keys) - set(ROWS)
+    if unknown:
+        raise ValueError(f"no rows {', '.join(sorted(unknown))}: choose of {', '.join(ROWS)}")
+    if args.data_folder is None:
+        raise ValueError("no --data_folder given: name a folder of speech, as for train.py")
+    for seed in args.seeds:  # once: rows that are trained at the same time share the manifests
+        build(ROWS[keys[0]], options(args, seed, extra))["prepare"]()
+    jobs = [(key, seed) for seed in args.seeds for key in keys]
+    with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(jobs), unit="row") as bar:
+        for key, _ in zip(
+            jobs, pool.map(lambda job: run_row(args, *job, extra), jobs), strict=True
+        ):
+            bar.set_description(f"{key[0]} with seed {key[1]} done")
+            bar.update()
+
+
+def run_row(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]) -> None:
+    """Train and test one row, unless that is done; keep what it printed in ``train.out``."""
+    folder = args.folder / key / str(seed)
+    command = [sys.executable, "train.py", ROWS[key].file, "--noprogressbar"]
+    chosen = options_of(ROWS[key]) | options(args, seed, extra) | {"output_folder": str(folder)}
+    command += [text for name, value in chosen.items() for text in (f"--{name}", value)]
+    before = read_json(folder / RUN)
+    if before and before["command"] != command[1:]:
+        raise ValueError(
+            f"{folder} holds a run of another command: give another --folder, or remove it"
+        )
+    if before.get("outcome") == "done":
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {"command": command[1:], "commit": commit(), "machine": machine()}
+    state |= size(build(ROWS[key], chosen))
+    state |= {"outcome": "interrupted", "steps": args.steps, "minutes": before.get("minutes", 0)}
+    write_json(folder / RUN, state)
+    threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // args.jobs))}
+    begin = time.perf_counter()
+    with open(folder / "train.out", "a", encoding="utf-8") as out:
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | threads, stdout=out, stderr=subprocess.STDOUT
+        )
+    state["minutes"] += (time.perf_counter() - begin) / 60
+    state["outcome"] = "done" if done.returncode == 0 else last_line(folder / "train.out")
+    write_json(folder / RUN, state)
+
+
+def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[str, str]:
+    """The options of every row: its share of the budget, data and manifests of all rows."""
+    batch_size = int(extra.get("batch_size", shared_options()["batch_size"]))
+    return {
+        "data_folder": str(Path(args.data_folder).resolve()),
+        "manifest_folder": str(args.folder / f"manifests-{seed}"),
+        "seed": str(seed),
+        "number_of_epochs": str(args.epochs),
+        "items_per_epoch": str(batch_size * args.steps // args.epochs),
+        "num_valid": str(args.num_valid),
+        "num_test": str(args.num_test),
+        **extra,
+    }
+
+
+def time_table(name: str) -> dict[str, float]:
+    """Milliseconds for a second of audio of a table's models, in one run."""
+    rows = {key: ROWS[key] for key in TABLES[name][2]}
+    published = {f"{key} published": as_published(r) for key, r in rows.items() if r.file == DPRNN}
+    models = {key: build(row)["model"] for key, row in (rows | published).items()}
+    about = provenance()
+    return {key: {"ms": ms, "machine": about} for key, ms in milliseconds(models, 8000).items()}
+
+
+def last_line(path: Path) -> str:
+    """The last line of what a run printed: its error."""
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it printed nothing"
+
+
+def read_json(path: Path) -> dict:
+    """What is in a file, or nothing where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+def pairs(extra: list[str]) -> dict[str, str]:
+    """Further options for train.py."""
+    names, values = extra[::2], extra[1::2]
+    if len(names) != len(values) or not all(name.startswith("--") for name in names):
+        raise ValueError(f"{' '.join(extra)} is not a list of --key value for train.py")
+    return {name[2:]: value for name, value in zip(names, values, strict=True)}
+
+
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="The ablation: train rows, write the tables.")
+    parser.add_argument("--table", choices=TABLES, default="3")
+    parser.add_argument("--rows", nargs="+", help="some rows alone, by their keys")
+    parser.add_argument("--steps", type=int, default=2000, help="of every row")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1234])
+    parser.add_argument("--data_folder", help="as for train.py")
+    parser.add_argument("--epochs", type=int, default=4, help="the steps are split into")
+    parser.add_argument("--num_valid", type=int, default=10, help="mixtures of each source")
+    parser.add_argument("--num_test", type=int, default=50, help="mixtures of each source")
+    parser.add_argument("--jobs", type=int, default=1, help="rows that are trained at a time")
+    parser.add_argument("--ms", action="store_true", help="time the models instead")
+    parser.add_argument("--write", action="store_true", help="write the tables alone")
+    parser.add_argument("--folder", type=Path, default=Path("results/ablation").resolve())
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/ablation.md")
+    return parser.parse_known_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Writes ``benchmarks/ablation.md`` out of the folders of the ablation's runs."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.about import table
+from benchmarks.rows import AS_SMALL, ROWS, SMALL, TABLES
+from sfsrnet_modules.evaluation import interval, read_results
+
+HEAD = """\
+# Ablation
+
+Written by `python -m benchmarks.ablation`. Rows of a table have the same steps, seeds, data and
+test mixtures; training and test share no speaker. SI-SNRi in dB with its 95 % interval over the
+test's items (of all seeds), and with the least and most of the seeds' means. "Difference" is to the
+row in bold, item by item. "Paper" is another task: the paper's own figures, models of 26 to 59 M
+parameters trained 100 epochs on WSJ0-2mix; only their order can be compared with ours. G MAC and ms
+are for a second of audio. Where a row is empty, the reason stands below its table.
+"""
+HEADER = ["row", "SI-SNRi", "seeds", "difference", "before SR", "M parameters", "G MAC", "minutes"]
+
+
+def write_report(folder: Path, output: Path) -> Path:
+    """Write every table, with empty rows for what was not run.
+
+    Arguments
+    ---------
+    folder : Path
+        Of the runs: ``<row>/<seed>``.
+    output : Path
+        The file.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    parts = [HEAD]
+    for name, (title, base, keys) in TABLES.items():
+        parts += [f"## {title}", *_table(folder, base, keys), *_notes(folder, name, keys)]
+    output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return output
+
+
+def _table(folder: Path, base: str, keys: list[str]) -> list[str]:
+    runs = {key: finished(folder / key) for key in keys}
+    times = _read(folder / "milliseconds.json")
+    header, rows = list(HEADER), []
+    if any(ROWS[key].paper for key in keys):
+        header.append("paper, SI-SNRi")
+    if any(key in times for key in keys) or any(ROWS[key].paper_ms for key in keys):
+        header += ["ms", "ms, published size", "paper, ms on an RTX 2070 Super"]
+    for key in keys:
+        row = ROWS[key]
+        cells = [f"**{row.title}**" if key == base else row.title]
+        cells += _figures(runs[key], runs[base] if key != base else None) + _cost(runs[key])
+        cells += [row.paper] if "paper, SI-SNRi" in header else []
+        if "ms" in header:
+            cells += [_ms(times, key), _ms(times, f"{key} published"), row.paper_ms]
+        rows.append(cells)
+    return [table(header, rows)]
+
+
+def finished(folder: Path) -> dict[str, dict]:
+    """The runs of a row by their seed, each with its scores: those that came to their end."""
+    runs = {}
+    for path in sorted(folder.glob("*/run.json")):
+        run = _read(path)
+        if run["outcome"] == "done":
+            scores = read_results(path.parent / "test_results.csv")
+            runs[path.parent.name] = run | {"scores": scores}
+    return runs
+
+
+def _figures(runs: dict[str, dict], base: dict[str, dict] | None) -> list[str]:
+    """SI-SNRi, its spread over the seeds, the difference to the base, SI-SNRi before SR."""
+    if not runs:
+        return ["", "", "", ""]
+    scores = {seed: run["scores"] for seed, run in runs.items()}
+    all_scores = pd.concat(scores.values())
+    means = [x["si_snr_i"].mean() for x in scores.values()]
+    seeds = f"{len(means)}: {min(means):.2f} to {max(means):.2f}" if len(means) > 1 else "1"
+    gains = [
+        x["si_snr_i"].sub(base[seed]["scores"]["si_snr_i"]).dropna()
+        for seed, x in scores.items()
+        if base is not None and seed in base
+    ]
+    difference = _with_interval(pd.concat(gains), sign="+") if gains else ""
+    before = all_scores.get("si_snr_i_before_sr")
+    before = "" if before is None else f"{before.mean():.2f}"
+    return [_with_interval(all_scores["si_snr_i"]), seeds, difference, before]
+
+
+def _with_interval(values: pd.Series, sign: str = "") -> str:
+    low, high = interval(values.to_numpy())
+    return f"{values.mean():{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def _cost(runs: dict[str, dict]) -> list[str]:
+    """Parameters in M, multiply-accumulates in G, minutes of all seeds."""
+    if not runs:
+        return ["", "", ""]
+    model = next(iter(runs.values()))
+    minutes = sum(run["minutes"] for run in runs.values())
+    return [f"{model['parameters'] / 1e6:.3f}", f"{model['macs'] / 1e9:.2f}", f"{minutes:.0f}"]
+
+
+def _ms(times: dict, key: str) -> str:
+    return f"{times[key]['ms']:.1f}" if key in times else ""
+
+
+def _notes(folder: Path, name: str, keys: list[str]) -> list[str]:
+    """The command of every row, and why a row is empty."""
+    lines = []
+    for key in keys:
+        options = " ".join(f"--{k} {_quoted(v)}" for k, v in ROWS[key].options.items())
+        command = f"`python train.py {ROWS[key].file} {options}`".replace(" `", "`")
+        lines.append(f"- {ROWS[key].title}: {command}{_state(folder, name, key)}")
+    lines[-1] += "\n\n" + _provenance(folder, name, keys)
+    return ["\n".join(lines)]
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if " " in value else value
+
+
+def _state(folder: Path, name: str, key: str) -> str:
+    runs = {path.parent.name: _read(path) for path in sorted((folder / key).glob("*/run.json"))}
+    if not runs:
+        return f"; not run: `python -m benchmarks.ablation --table {name} --rows {key}`"
+    unfinished = [f"seed {s}: {r['outcome']}" for s, r in runs.items() if r["outcome"] != "done"]
+    return f"; not finished, {'; '.join(unfinished)}" if unfinished else ""
+
+
+def _provenance(folder: Path, name: str, keys: list[str]) -> str:
+    runs = [run for key in keys for run in finished(folder / key).values()]
+    told = {
+        key: ", ".join(sorted({str(run[key]) for run in runs}))
+        for key in ("steps", "commit", "machine")
+    }
+    parts = [f"Nothing of table {name} has been trained yet."]
+    if runs:
+        parts = [f"{told['steps']} steps a row, commit {told['commit']}, {told['machine']}."]
+    times = _read(folder / "milliseconds.json")
+    timed = sorted({times[key]["machine"] for key in keys if key in times})
+    parts += [f"ms: {about}" for about in timed]
+    if any(ROWS[key].file != SMALL for key in keys):
+        parts.append(f"Rows of other files take {', '.join(AS_SMALL)} from `{SMALL}`.")
+    return " ".join(parts)
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

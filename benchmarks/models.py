@@ -1,0 +1,71 @@
+"""Builds the model of a row of the ablation, counts it and takes its time."""
+
+import time
+from functools import cache
+from statistics import median
+
+import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU-only torch
+
+# isort: split
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
+from torch import nn
+
+from benchmarks.about import ROOT
+from benchmarks.rows import AS_SMALL, DPRNN, SMALL, SMALL_DPRNN, Row
+from sfsrnet_modules.complexity import count_parameters, macs_per_second
+
+ROUNDS = 7  # of the timing, in which all rows take turns
+
+
+def options_of(row: Row) -> dict[str, str]:
+    """Every option of a row: what differs, and what makes other files train as small.yaml."""
+    return dict(row.options) if row.file == SMALL else shared_options() | row.options
+
+
+@cache
+def shared_options() -> dict[str, str]:
+    """What all rows take from small.yaml."""
+    keys = YAML().load((ROOT / SMALL).read_text(encoding="utf-8"))
+    return {key: _plain(keys[key]) for key in AS_SMALL}
+
+
+def _plain(value) -> str:
+    return "null" if value is None else str(list(value) if isinstance(value, list) else value)
+
+
+def build(row: Row, extra: dict[str, str] | None = None) -> dict:
+    """What the row's yaml file describes, with the row's options and `extra` ones."""
+    options = {"data_folder": "/nowhere", **options_of(row), **(extra or {})}
+    overrides = "\n".join(f"{key}: {value}" for key, value in options.items())
+    with open(ROOT / row.file, encoding="utf-8") as file:
+        return load_hyperpyyaml(file, overrides, overrides_must_match=True)
+
+
+def size(hparams: dict) -> dict[str, int]:
+    """Parameters and multiply-accumulates for a second of audio."""
+    macs = macs_per_second(hparams["model"], hparams["sample_rate"])
+    return {"parameters": count_parameters(hparams["model"]), "macs": macs}
+
+
+def milliseconds(models: dict[str, nn.Module], sample_rate: int) -> dict[str, float]:
+    """Median time of each model for a second of audio, all of them in turns."""
+    mixture = torch.randn(1, sample_rate)
+    times = {name: [] for name in models}
+    for model in models.values():
+        model.eval()
+    with torch.inference_mode():
+        for _ in range(ROUNDS + 1):  # the first is left out
+            for name, model in models.items():
+                begin = time.perf_counter()
+                model(mixture)
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: median(values[1:]) for name, values in times.items()}
+
+
+def as_published(row: Row) -> Row:
+    """A row of DPRNN at the size of hparams/dprnn.yaml, which is the published one."""
+    small = {*SMALL_DPRNN, "sr_channels", "sr_kernels"}
+    assert row.file == DPRNN
+    return row._replace(options={k: v for k, v in row.options.items() if k not in small})

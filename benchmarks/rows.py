@@ -1,0 +1,135 @@
+"""The rows of the ablation: each is one command, ``python train.py FILE --key value ...``."""
+
+from typing import NamedTuple
+
+SMALL = "hparams/small.yaml"
+SEPFORMER, DPRNN, CONV_TASNET = (
+    f"hparams/{name}.yaml" for name in ("sepformer", "dprnn", "convtasnet")
+)
+
+# what the other files must have in common with small.yaml, so that only the model differs
+AS_SMALL = (
+    "segment",
+    "num_workers",
+    "speed",
+    "batch_size",
+    "lr",
+    "lr_schedule",
+    "warmup",
+    "ema",
+    "ckpt_interval_minutes",
+)
+
+
+class Row(NamedTuple):
+    """One model.
+
+    ``paper`` is the paper's SI-SNRi in dB on WSJ0-2mix, ``paper_ms`` its milliseconds for a second
+    of audio on an RTX 2070 Super, where it has them.
+    """
+
+    title: str
+    options: dict[str, str] = {}  # noqa: RUF012  as in a function's signature, never changed
+    file: str = SMALL
+    paper: str = ""
+    paper_ms: str = ""
+
+
+NO_SR = {"super_resolution": "null"}
+NO_MULTI_LOSS = {"every_block": "False"}
+SAME_RATE = {"rates": "[8000, 8000, 8000, 8000]"}
+PAPERS_KERNELS = {"sr_kernels": "[5, 9, 11, 11]"}
+# a few minutes a row: a third of the LSTM's units and half the blocks of the published DPRNN
+SMALL_DPRNN = {"filters": "32", "hidden": "48", "blocks": "3"}
+
+
+def _dprnn(stride: int, chunk: int, sr: bool, paper: str, paper_ms: str) -> Row:
+    options = {**SMALL_DPRNN, "kernel": str(2 * stride), "chunk": str(chunk)}
+    options |= {"sr_channels": "[16, 32, 16]", "sr_kernels": "[5, 5, 5, 5]"} if sr else NO_SR
+    title = f"DPRNN{' + SR' if sr else ''}, stride {stride}, chunk {chunk}"
+    return Row(title, options, DPRNN, paper, paper_ms)
+
+
+ROWS = {
+    # table 3
+    "sepformer": Row("SepFormer: neither", NO_SR | NO_MULTI_LOSS, paper="22.5"),
+    "same-rate": Row("+ multi-loss, same sampling rate", NO_SR | SAME_RATE, paper="23.1"),
+    "multi-loss": Row("+ multi-loss, changing sampling rates", NO_SR, paper="23.5"),
+    "sr-plain": Row("+ SR without heuristic", NO_MULTI_LOSS | {"heuristic": "False"}, paper="22.9"),
+    "sr": Row("+ SR with heuristic", NO_MULTI_LOSS, paper="23.3"),
+    "full": Row("+ multi-loss and SR with heuristic: SFSRNet", paper="24.0"),
+    # where the paper is silent
+    "quotient": Row("quotient: mixture over estimate", {"quotient": "mixture_over_estimate"}),
+    "lowpass": Row("low-rate targets: low-passed", {"low_rate": "lowpass"}),
+    "norm-gln": Row("norm in SR: global", {"sr_norm": "gln"}),
+    "norm-bn": Row("norm in SR: batch", {"sr_norm": "bn"}),
+    "norm-none": Row("norm in SR: none", {"sr_norm": "null"}),
+    "last-relu": Row("ReLU on SR's last layer", {"sr_last_relu": "True"}),
+    "shared-head": Row("one head for all blocks", {"shared_head": "True"}),
+    "gated-head": Row("gated heads", {"head": "gated"}),
+    # forms of SR
+    "separable": Row("separable", {"sr_form": "separable"}),
+    "subpixel": Row("subpixel", {"sr_form": "subpixel"}),
+    "dense-large": Row("dense, the paper's kernels", PAPERS_KERNELS),
+    "separable-large": Row(
+        "separable, the paper's kernels", PAPERS_KERNELS | {"sr_form": "separable"}
+    ),
+    "subpixel-large": Row(
+        "subpixel, the paper's kernels", PAPERS_KERNELS | {"sr_form": "subpixel"}
+    ),
+    "complex-mask": Row("complex mask", {"sr_target": "complex_mask"}),
+    "complex-residual": Row("complex residual", {"sr_target": "complex_residual"}),
+    "separable-mask": Row(
+        "separable, complex mask", {"sr_form": "separable", "sr_target": "complex_mask"}
+    ),
+    # table 4
+    "dprnn-1-200": _dprnn(1, 200, False, "19.1", "65.5"),
+    "dprnn-8-200": _dprnn(8, 200, False, "17.6", "25.8"),
+    "dprnn-8-200-sr": _dprnn(8, 200, True, "18.3", "28.8"),
+    "dprnn-8-50": _dprnn(8, 50, False, "17.3", "25.3"),
+    "dprnn-8-50-sr": _dprnn(8, 50, True, "18.8", "28.3"),
+    # other separators of small.yaml's size and stride, without SR
+    "size-sepformer": Row(
+        "SepFormer of SpeechBrain",
+        {"filters": "80", "kernel": "64", "chunk": "50", "layers": "4", "heads": "4", "ffn": "160"},
+        SEPFORMER,
+    ),
+    "size-dprnn": Row(
+        "DPRNN", {"filters": "64", "kernel": "64", "chunk": "50", "hidden": "61"} | NO_SR, DPRNN
+    ),
+    "size-convtasnet": Row(
+        "Conv-TasNet",
+        {"filters": "128", "kernel": "64", "bottleneck": "64", "hidden": "256"} | NO_SR,
+        CONV_TASNET,
+    ),
+}
+
+# table: (what it answers, the row that others are compared with, the rows)
+TABLES = {
+    "3": (
+        "The paper's table 3: multi-loss and super-resolution",
+        "sepformer",
+        "sepformer same-rate multi-loss sr-plain sr full".split(),
+    ),
+    "open": (
+        "Where the paper is silent",
+        "full",
+        "full quotient lowpass norm-gln norm-bn norm-none last-relu shared-head gated-head".split(),
+    ),
+    "sr": (
+        "Forms of super-resolution: lighter, and with phase",
+        "full",
+        "full multi-loss separable subpixel complex-mask complex-residual separable-mask "
+        "dense-large separable-large subpixel-large".split(),
+    ),
+    "4": (
+        "The paper's table 4: super-resolution behind DPRNN",
+        "dprnn-8-200",
+        "dprnn-1-200 dprnn-8-200 dprnn-8-200-sr dprnn-8-50 dprnn-8-50-sr".split(),
+    ),
+    "size": (
+        "Other separators with as many parameters",
+        "full",
+        "full size-sepformer size-dprnn size-convtasnet".split(),
+    ),
+}

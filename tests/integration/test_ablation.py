@@ -1,0 +1,84 @@
+"""The ablation's runner on made-up voices: two rows of two steps."""
+
+import json
+
+import pytest
+
+from benchmarks.ablation import main
+from tests.integration.voices import write_corpus
+
+TINY = {
+    "filters": 8,
+    "blocks": 2,
+    "heads": 2,
+    "ffn": 16,
+    "chunk": 20,
+    "rates": "[4000, 8000]",
+    "sr_channels": "[4, 4, 4]",
+    "segment": 0.5,
+    "num_workers": 0,
+    "ema": "null",
+    "warmup": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory) -> list[str]:
+    """Of a run that is done."""
+    folder = tmp_path_factory.mktemp("ablation")
+    options = {"folder": folder / "runs", "output": folder / "ablation.md", "steps": 2, "epochs": 1}
+    options |= {"num_valid": 2, "num_test": 3, "data_folder": write_corpus(folder / "voices")}
+    texts = [str(text) for key, value in (options | TINY).items() for text in (f"--{key}", value)]
+    arguments = ["--table", "3", "--rows", "sepformer", "full", "--jobs", "2", *texts]
+    assert main(arguments) == 0
+    return arguments
+
+
+def option(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(f"--{name}") + 1]
+
+
+def test_the_table_has_a_line_a_row_and_says_what_was_not_run(arguments):
+    with open(option(arguments, "output"), encoding="utf-8") as file:
+        text = file.read()
+    lines = {line.split(" | ")[0]: line.split(" | ") for line in text.splitlines()}
+    base = lines["| **SepFormer: neither**"]
+    full = lines["| + multi-loss and SR with heuristic: SFSRNet"]
+    assert " to " in base[1] and base[2] == "1" and base[3] == ""
+    assert full[3][0] in "+-" and float(full[4]) < 100  # difference, before SR
+    assert float(full[5]) > float(base[5]) > 0  # parameters
+    assert full[8].startswith("24.0")
+    empty = lines["| + SR with heuristic"]
+    assert empty[1:8] == [""] * 7 and empty[8].startswith("23.3")
+    assert "not run: `python -m benchmarks.ablation --table 3 --rows sr`" in text
+    assert "2 steps a row" in text
+
+
+def test_a_finished_row_is_kept(arguments):
+    main(arguments)
+    for key in ("sepformer", "full"):
+        out = f"{option(arguments, 'folder')}/{key}/1234/train.out"
+        with open(out, encoding="utf-8") as file:
+            assert file.read().count("Model:     ") == 1
+
+
+def test_other_options_are_not_mixed_with_a_finished_row(arguments):
+    with pytest.raises(SystemExit, match="holds a run of another command"):
+        main([*arguments, "--lr", "0.1"])
+
+
+def test_a_failed_row_is_left_empty_with_its_error(arguments):
+    changed = [*arguments, "--low_rate", "none"]
+    changed[changed.index("--folder") + 1] += "-failing"
+    main(changed)
+    with open(option(arguments, "output"), encoding="utf-8") as file:
+        assert "not finished, seed 1234: error: low_rate is 'none'" in file.read()
+    with open(f"{option(changed, 'folder')}/full/1234/run.json", encoding="utf-8") as file:
+        assert json.load(file)["minutes"] > 0
+
+
+def test_unknown_rows_and_options_are_refused(arguments):
+    with pytest.raises(SystemExit, match="no rows sfsrnet"):
+        main(["--rows", "sfsrnet", "--data_folder", "nowhere"])
+    with pytest.raises(SystemExit, match="not a list of --key value"):
+        main(["--data_folder", "nowhere", "--lr"])
