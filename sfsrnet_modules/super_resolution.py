@@ -96,7 +96,9 @@ class SuperResolution(nn.Module):
         features = [mixture_magnitude, magnitude]
         if self.heuristic:
             features.append(high_band_guess(mixture_magnitude, magnitude, self.quotient))
-        residual = self.layers(torch.cat(features, dim=1)).to(magnitude.dtype)  # [B, C, F, L]
+        # channels last in memory: what CPUs convolve quickest, and what the norm works along
+        features = torch.cat(features, dim=1).contiguous(memory_format=torch.channels_last)
+        residual = self.layers(features).to(magnitude.dtype)  # [B, C, F, L]
         change = torch.relu(magnitude + residual) - magnitude  # the sum stays >= 0
         phase = spectrum / magnitude.clamp_min(FLOOR)
         return self.istft(spectrum + change * phase, estimate.shape[1])  # [B, T, C]
@@ -192,7 +194,17 @@ def _convolutions(
 def _norm(name: str | None, channels: int) -> nn.Module:
     if name is None:
         return nn.Identity()
+    if name == "cln":
+        return ChannelNorm(channels, eps=1e-8)
     return nn.BatchNorm2d(channels) if name == "bn" else select_norm(name, channels, 4)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """SpeechBrain's "cln" for maps [B, C, F, L], without copying them to another memory layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each bin of `x` [B, C, F, L] over its channels."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _check_choice(key: str, value: str | None, choices) -> None:
