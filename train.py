@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Trains, tests and exports a separator: ``python train.py hparams/mini.yaml [--key value]``."""
 
-import gc
 import sys
 from pathlib import Path
 
@@ -9,29 +8,31 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 
 # isort: split
 import speechbrain as sb
-import torch
 from speechbrain.utils.distributed import run_on_main
 
 from sfsrnet_modules.brain import Separation
+from sfsrnet_modules.distributed import adopt_slurm, join_group, leave_group
 from sfsrnet_modules.example import write_example
-from sfsrnet_modules.export import export_model
+from sfsrnet_modules.export import export_run
 from sfsrnet_modules.hparams import load_hparams, one_line_errors
 from sfsrnet_modules.pretrained import load_stock_weights
+from sfsrnet_modules.training_run import TrainingRun
 
 
 def main(arguments: list[str]) -> None:
-    """Run, and leave the other processes in order."""
-    run(arguments)
-    if torch.distributed.is_initialized():
-        gc.collect()  # the wrapped model holds the group, whose threads must not outlive Python
-        torch.distributed.destroy_process_group()
+    """Run, alone or as one of many processes."""
+    adopt_slurm()
+    try:
+        run(arguments)
+    finally:
+        leave_group()
 
 
 def run(arguments: list[str]) -> None:
     """Load the hyperparameters, prepare the data, fit, evaluate, export."""
     with one_line_errors():
         hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
-        sb.utils.distributed.ddp_init_group(run_opts)
+        run_opts = join_group(run_opts)
         sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
         run_on_main(hparams["prepare"])
         train_set, valid_set, test_set = (
@@ -39,14 +40,14 @@ def run(arguments: list[str]) -> None:
         )
         if hparams["start_from"] is not None:
             load_stock_weights(hparams["separator"], hparams["start_from"])
+        brain = Separation(
+            modules=hparams["modules"],
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=run_opts,
+            checkpointer=hparams["checkpointer"],
+        )
 
-    brain = Separation(
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=run_opts,
-        checkpointer=hparams["checkpointer"],
-    )
     brain.fit(
         hparams["epoch_counter"],
         train_set,
@@ -55,13 +56,13 @@ def run(arguments: list[str]) -> None:
         valid_loader_kwargs=hparams["test_loader"],
     )
     brain.evaluate(test_set, max_key="si_snr_i", test_loader_kwargs=hparams["test_loader"])
-    run_on_main(finish, args=[hparams, hparams_file, overrides, test_set])
+    run_on_main(finish, args=[hparams, test_set])
 
 
-def finish(hparams: dict, hparams_file: str, overrides: str, test_set) -> None:
+def finish(hparams: dict, test_set) -> None:
     """Export the best model, and leave a test mixture to listen to beside it."""
     output = Path(hparams["output_folder"])
-    model = export_model(hparams["model"], hparams_file, overrides, hparams["export_folder"])
+    model = export_run(TrainingRun(output), hparams["export_folder"], hparams["model"])
     example = write_example(
         test_set, output / "test_results.csv", output / "example", hparams["sample_rate"]
     )

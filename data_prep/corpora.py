@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from data_prep import folder, librimix, wsj0mix
+from data_prep import folder, librimix, listed, speakers, wsj0mix
 from data_prep.dynamic_mixing import DynamicMixing
 from data_prep.mixtures import CroppedMixtures
 
@@ -29,8 +29,9 @@ def prepare(
     Arguments
     ---------
     data_folder : str or os.PathLike
-        Generated WSJ0-mix or LibriMix folders; WSJ0 or LibriSpeech itself, with ``lists``; or any
-        folder with one sub-folder of recordings a speaker.
+        Generated WSJ0-mix or LibriMix folders; WSJ0 or LibriSpeech itself, with ``lists``; speech
+        of several sources with a ``manifest.csv``; or any folder with one sub-folder of recordings
+        a speaker.
     output_folder : str or os.PathLike
         Where the manifests go; made if missing.
     sample_rate : int
@@ -50,7 +51,7 @@ def prepare(
     seed : int
         Of the split of any folder of speech, and its mixtures.
     num_valid, num_test : int
-        Number of mixtures of any folder of speech.
+        Number of mixtures of any folder of speech; of each source, where they are listed.
 
     Raises
     ------
@@ -78,6 +79,12 @@ def prepare(
             lists,
             noise_folder,
         )
+    elif corpus == "listed":
+        if noise_folder is not None:
+            raise ValueError(
+                "Speech listed by a manifest.csv has no noise: leave noise_folder away"
+            )
+        listed.prepare(data_folder, output_folder, sample_rate, num_spks, seed, num_valid, num_test)
     else:
         folder.prepare(
             data_folder,
@@ -89,6 +96,7 @@ def prepare(
             num_test=num_test,
             noise_folder=noise_folder,
         )
+    speakers.warn_of_shared(output_folder)
 
 
 def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
@@ -103,7 +111,7 @@ def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
     Returns
     -------
     str
-        "wsj0mix", "librimix" or "folder".
+        "wsj0mix", "librimix", "listed" or "folder".
 
     Raises
     ------
@@ -114,6 +122,8 @@ def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
         raise ValueError(f"No folder at {data_folder}: set data_folder to where the corpus is")
     if lists is not None:
         return _of_lists(Path(lists))
+    if listed.is_listed(data_folder):
+        return "listed"
     if _has(data_folder, "*speakers/wav*k/*/tr/mix"):
         return "wsj0mix"
     if any(_has(data_folder, f"Libri*Mix/wav*k/*/{part}/s1") for part in librimix.SUBSETS):

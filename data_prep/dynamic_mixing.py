@@ -20,8 +20,8 @@ class DynamicMixing(EpochDataset):
     gets other items, and all ranks together get the items that a single process would get.
 
     The speakers of a mixture are drawn uniformly, so that one with many recordings does not
-    prevail; of a speaker as ``data_prep.pool`` says, with levels as the pool's corpus draws them
-    (``data_prep.levels``).
+    prevail, and from one source, where the pool names sources; of a speaker as ``data_prep.pool``
+    says, with levels as the pool's corpus draws them (``data_prep.levels``).
 
     Arguments
     ---------
@@ -135,7 +135,7 @@ class DynamicMixing(EpochDataset):
     def _draw_sources(self, rng: np.random.Generator) -> np.ndarray:
         levels_db = draw_levels_db(rng, self.num_spks, self.pool.measure)
         sources = []
-        for speaker in rng.permutation(self.pool.num_speakers):
+        for speaker in self.pool.draw_speakers(rng):
             speed = 1.0 if self.speed is None else rng.uniform(*self.speed)
             level_db = levels_db[len(sources)]
             source = self.pool.draw(rng, speaker, self.num_samples, level_db, speed)  # [T]

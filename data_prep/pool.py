@@ -27,7 +27,8 @@ class Pool:
     ---------
     manifest : str or os.PathLike
         A csv with ``ID``, ``duration`` (s), ``sample_rate`` (Hz, the file's), ``level_db``,
-        ``measure`` (of the level, see ``data_prep.levels``), ``speaker`` and ``wav``.
+        ``measure`` (of the level, see ``data_prep.levels``), ``speaker`` and ``wav``; maybe
+        ``source``, the collection that the speaker belongs to.
     sample_rate : int
         Wanted sampling rate in Hz.
     gap : float
@@ -68,6 +69,16 @@ class Pool:
     def num_unreadable(self) -> int:
         """Number of files that could not be read so far, in all workers."""
         return int(self._unreadable.sum())
+
+    def draw_speakers(self, rng: np.random.Generator) -> np.ndarray:
+        """Draws all speakers in random order, those of the first one's source before the others.
+
+        Speakers of one mixture come from one source, so that a separator cannot tell them apart by
+        their microphones.
+        """
+        speakers = rng.permutation(self.num_speakers)
+        is_other = self._sources[speakers] != self._sources[speakers[0]]
+        return speakers[np.argsort(is_other, kind="stable")]
 
     def draw(
         self,
@@ -155,6 +166,8 @@ class Pool:
         # Speaker s has the rows from bounds[s] up to bounds[s + 1].
         firsts = np.unique(table["speaker"].to_numpy(str), return_index=True)[1]
         self._bounds = np.append(firsts, len(table))
+        sources = table["source"] if "source" in table else pd.Series("", table.index)
+        self._sources = pd.factorize(sources)[0][firsts]  # of each speaker, as a number
 
     def _check(self, roots: dict) -> None:
         if self._rates.min() < self.sample_rate:

@@ -88,17 +88,24 @@ class DualPathSeparator(MaskSeparator):
         _untie_copies(masknet.dual_mdl)
         _speed_up(masknet.dual_mdl)
 
-    def masks(self, frames: Tensor, all_estimates: bool) -> list[Tensor]:
+    def masks(self, frames: Tensor, all_estimates: bool, block: int | None = None) -> list[Tensor]:
         """Return the masks [B, C, N, L] of `frames` [B, N, L], one a block or the last alone."""
         net = self.masknet
+        last = net.num_layers if block is None else block
+        with_head = range(net.num_layers - self.num_estimates + 1, net.num_layers + 1)
+        if last not in with_head:
+            raise ValueError(
+                f"no estimate after block {block}: this separator gives one after each of "
+                f"{list(with_head)}"
+            )
         x = net.conv1d(net.norm(frames))  # [B, N, L]
         if net.use_global_pos_enc:
             x = net.pos_enc(x.mT).mT + x * x.shape[1] ** 0.5  # [B, N, L]
         x = chunk(x.mT, net.K)  # [B, S, K, N], the layout of all blocks
         masks = []
-        first_wanted = net.num_layers - (self.num_estimates if all_estimates else 1)
-        for index, block in enumerate(net.dual_mdl):
-            x = self._run_block(block, x)  # [B, S, K, N]
+        first_wanted = (with_head[0] if all_estimates else last) - 1
+        for index, stock_block in enumerate(net.dual_mdl[:last]):
+            x = self._run_block(stock_block, x)  # [B, S, K, N]
             if index >= first_wanted:
                 mask = self._kept_small(self._mask, self._head(index), x, frames.shape[2])
                 masks.append(mask)  # [B, C, N, L]

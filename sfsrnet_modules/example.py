@@ -8,22 +8,17 @@ import argparse
 import sys
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
 import soundfile
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sfsrnet_modules.audio_files import write_wav
 from sfsrnet_modules.hparams import one_line_errors
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.metrics import in_order, si_snr_i
-from sfsrnet_modules.separate import write_wav
-
-matplotlib.use("Agg")  # no screen on a cluster
-from matplotlib import pyplot as plt
-
-DYNAMIC_RANGE = 70  # dB below the loudest bin: what is softer is drawn black
+from sfsrnet_modules.spectrograms import draw_grid, spectrogram
 
 
 def write_example(test_set: Dataset, results: Path, folder: Path, sample_rate: int) -> Path:
@@ -74,58 +69,15 @@ def draw(separator: SFSRNetSeparation, folder: Path) -> Path:
         print(f"{name}: SI-SNRi {si_snr_i(mixture, sources, estimate):.2f} dB")
         rows[name] = _at_source_level(in_order(sources, estimate), sources)  # [T, C]
     rows["source"] = sources
+    rate = separator.hparams.sample_rate
+    spectrograms = {name: [spectrogram(x, rate) for x in row.mT] for name, row in rows.items()}
     picture = folder / "spectrograms.png"
-    _draw_grid(rows, separator.hparams.sample_rate, picture)
+    draw_grid(spectrograms, len(mixture) / rate, rate, picture)
     return picture
 
 
 def _at_source_level(estimate: Tensor, sources: Tensor) -> Tensor:
     return estimate * ((estimate * sources).sum(0) / estimate.square().sum(0).clamp_min(1e-12))
-
-
-def _draw_grid(rows: dict[str, Tensor], sample_rate: int, path: Path) -> None:
-    num_spks = next(iter(rows.values())).shape[1]
-    top = max(_decibels(x[:, c]).max() for x in rows.values() for c in range(num_spks))
-    figure, axes = plt.subplots(
-        len(rows),
-        num_spks,
-        figsize=(6 * num_spks, 2.2 * len(rows)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for i, (name, waveforms) in enumerate(rows.items()):
-        for c in range(num_spks):
-            image = _draw_one(axes[i, c], waveforms[:, c], sample_rate, top)
-            axes[i, c].set_title(name if name == "mixture" else f"{name}, speaker {c + 1}")
-        axes[i, 0].set_ylabel("kHz")
-    for axis in axes[-1]:
-        axis.set_xlabel("s")
-    figure.colorbar(image, ax=axes, label="dB", shrink=0.5)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def _draw_one(axis, waveform: Tensor, sample_rate: int, top: float):
-    extent = (0, len(waveform) / sample_rate, 0, sample_rate / 2000)
-    return axis.imshow(
-        _decibels(waveform) - top,
-        origin="lower",
-        aspect="auto",
-        extent=extent,
-        cmap="magma",
-        vmin=-DYNAMIC_RANGE,
-        vmax=0,
-    )
-
-
-def _decibels(waveform: Tensor) -> Tensor:
-    window = torch.hann_window(256)  # 32 ms at 8 kHz, the frame of SR
-    spectrum = torch.stft(
-        waveform, 256, 64, window=window, pad_mode="constant", return_complex=True
-    )
-    return 20 * spectrum.abs().clamp_min(1e-8).log10()  # [F, L]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,8 +1,12 @@
-"""Starts a training from the weights of a published SpeechBrain SepFormer."""
+"""Takes over a published SpeechBrain SepFormer: to train on from it, or to separate with it."""
 
+from speechbrain.lobes.models.dual_path import Dual_Path_Model
 from speechbrain.utils.parameter_transfer import Pretrainer
+from torch import nn
 
+from sfsrnet_modules.dual_path import DualPathSeparator
 from sfsrnet_modules.separator import MaskSeparator
+from sfsrnet_modules.sfsrnet import SFSRNet
 
 PARTS = ("encoder", "masknet", "decoder")  # as SpeechBrain names them in its published folders
 
@@ -36,3 +40,31 @@ def load_stock_weights(separator: MaskSeparator, source: str) -> None:
             f"{', '.join(f'{name}.ckpt' for name in PARTS)} of a SpeechBrain SepFormer of the same "
             "sizes, as hparams/sepformer.yaml has them"
         ) from error
+
+
+def from_stock(encoder: nn.Module, masknet: nn.Module, decoder: nn.Module) -> SFSRNet:
+    """Join the trained modules of a published folder to a model of this project's, without SR.
+
+    It gives the same answer faster, and on recordings of any length.
+
+    Arguments
+    ---------
+    encoder, masknet, decoder : torch.nn.Module
+        SpeechBrain's, as the folder's ``hyperparams.yaml`` names them: a SepFormer, or any mask
+        network that maps [B, N, L] to [C, B, N, L].
+
+    Example
+    -------
+    >>> from speechbrain.lobes.models.dual_path import SepformerWrapper
+    >>> stock = SepformerWrapper(16, encoder_out_nchannels=16, masknet_chunksize=20,
+    ...     intra_numlayers=1, inter_numlayers=1, intra_nhead=2, inter_nhead=2).eval()
+    >>> model = from_stock(stock.encoder, stock.masknet, stock.decoder).eval()
+    >>> model(torch.randn(1, 800)).shape  # [E, B, T, C]
+    torch.Size([1, 1, 800, 2])
+    """
+    if not isinstance(masknet, Dual_Path_Model):
+        return SFSRNet(MaskSeparator(encoder, masknet, decoder))
+    trained = {name: value.clone() for name, value in masknet.state_dict().items()}
+    separator = DualPathSeparator(encoder, masknet, decoder, head="gated", every_block=False)
+    separator.masknet.load_state_dict(trained)  # where layers were alike, they stay so
+    return SFSRNet(separator)

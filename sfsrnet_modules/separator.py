@@ -46,7 +46,9 @@ class MaskSeparator(nn.Module):
         self.masknet = masknet
         self.decoder = decoder
 
-    def forward(self, mixture: Tensor, all_estimates: bool | None = None) -> Tensor:
+    def forward(
+        self, mixture: Tensor, all_estimates: bool | None = None, block: int | None = None
+    ) -> Tensor:
         """Separate `mixture`.
 
         Arguments
@@ -56,6 +58,9 @@ class MaskSeparator(nn.Module):
         all_estimates : bool, optional
             Give every estimate that the separator has, or the last alone. Default: every one in
             training, the last in evaluation.
+        block : int, optional
+            Leave off after this block, counted from 1, and give its estimate as the last: quicker
+            and rougher. Default: the last block.
 
         Returns
         -------
@@ -65,7 +70,8 @@ class MaskSeparator(nn.Module):
         Raises
         ------
         ValueError
-            Where the mixture is not [B, T], or shorter than one frame of the encoder.
+            Where the mixture is not [B, T] or shorter than one frame of the encoder, or where the
+            separator has no estimate after that block.
         """
         self._check(mixture)
         if all_estimates is None:
@@ -73,12 +79,14 @@ class MaskSeparator(nn.Module):
         frames = self.encoder(mixture)  # [B, N, L]
         estimates = [
             self._decode(frames, mask, mixture.shape[1])  # [B, T, C]
-            for mask in self.masks(frames, all_estimates)
+            for mask in self.masks(frames, all_estimates, block)
         ]
         return torch.stack(estimates)  # [E, B, T, C]
 
-    def masks(self, frames: Tensor, all_estimates: bool) -> list[Tensor]:
+    def masks(self, frames: Tensor, all_estimates: bool, block: int | None = None) -> list[Tensor]:
         """Return the masks [B, C, N, L] of `frames` [B, N, L], one an estimate."""
+        if block is not None:
+            raise ValueError(f"no estimate after block {block}: this separator has the last alone")
         return [self.masknet(frames).transpose(0, 1)]
 
     @fwd_default_precision  # bfloat16 would leave noise at -50 dB in the waveform

@@ -33,7 +33,9 @@ class SFSRNet(nn.Module):
         self.separator = separator
         self.super_resolution = super_resolution
 
-    def forward(self, mixture: Tensor, all_estimates: bool | None = None) -> Tensor:
+    def forward(
+        self, mixture: Tensor, all_estimates: bool | None = None, block: int | None = None
+    ) -> Tensor:
         """Separate `mixture`.
 
         Arguments
@@ -43,6 +45,9 @@ class SFSRNet(nn.Module):
         all_estimates : bool, optional
             As for the separator: all of its estimates, or what the answer needs. Default: all in
             training.
+        block : int, optional
+            As for the separator: leave off after this block, counted from 1. There is no refined
+            estimate then.
 
         Returns
         -------
@@ -50,8 +55,8 @@ class SFSRNet(nn.Module):
             The separator's estimates with the refined one appended, [E + 1, B, T, C] (without SR
             [E, B, T, C]). ``[-1]`` is the answer, of exactly the mixture's length.
         """
-        estimates = self.separator(mixture, all_estimates)  # [E, B, T, C]
-        if self.super_resolution is None:
+        estimates = self.separator(mixture, all_estimates, block)  # [E, B, T, C]
+        if self.super_resolution is None or block is not None:
             return estimates
         refined = self.super_resolution(mixture, estimates[-1])  # [B, T, C]
         return torch.cat([estimates, refined.unsqueeze(0)])

@@ -6,20 +6,26 @@ B batch, T samples, C sources, F frequency bins, L frames.
 """
 
 import torch
+import torch.nn.functional as F
 from speechbrain.lobes.models.dual_path import select_norm
 from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 
+GRID = 4  # bins and frames that the form "subpixel" takes as one: a sixteenth of the places
 FLOOR = 1e-5  # of magnitudes, -100 dB of a full-scale sine's bin: keeps quotients finite in silence
 MAX_QUOTIENT = 2.0  # a source's share of the mixture is about 0..1, more where sources cancel
 
 
 class SuperResolution(nn.Module):
-    """Adds what four 2-D convolutions find missing to the magnitudes of the estimates.
+    """Adds what four 2-D convolutions find missing to the spectra of the estimates.
 
     They see the magnitudes of the mixture, of the C estimates and, with the heuristic, of C guesses
-    at the high band. The phase stays the estimate's own. The output layer starts at zero, so that
-    training starts from the estimate itself.
+    at the high band. As published they change magnitudes; the phase stays the estimate's own. The
+    output layer starts at zero, so that training starts from the estimate itself.
+
+    The complex targets reach the phase too. All they see and add is turned by the mixture's phase,
+    so that a shift in time changes nothing: the C estimates are part of the input as real and
+    imaginary part in phase with the mixture and a quarter of a turn ahead of it.
 
     Arguments
     ---------
@@ -42,6 +48,19 @@ class SuperResolution(nn.Module):
         SpeechBrain names them, "bn" (over the batch), None.
     last_relu : bool
         A ReLU on the last convolution as well; the residual can then take no energy away.
+    form : str
+        Of the convolutions. "dense": the paper's. "separable": each as a depthwise one and a
+        pointwise one, 1/49 of the multiply-accumulates at the paper's sizes. "subpixel": dense on a
+        grid of 4 bins x 4 frames, whose bins become channels before and bins again after (Shi et
+        al., CVPR 2016), 1/14.
+    target : str
+        What is added. "magnitude": the paper's. "complex_mask": a complex share of the mixture's
+        spectrum. "complex_residual": a spectrum, in the phase of the mixture.
+
+    Raises
+    ------
+    ValueError
+        Where an option is none of those named here.
 
     Example
     -------
@@ -63,17 +82,25 @@ class SuperResolution(nn.Module):
         quotient: str = "estimate_over_mixture",
         norm: str | None = "cln",
         last_relu: bool = False,
+        form: str = "dense",
+        target: str = "magnitude",
     ):
         super().__init__()
         _check_choice("quotient", quotient, QUOTIENTS)
         _check_choice("norm", norm, ("cln", "gln", "ln", "bn", None))
+        _check_choice("form", form, ("dense", "separable", "subpixel"))
+        _check_choice("target", target, ("magnitude", "complex_mask", "complex_residual"))
         self.n_fft = n_fft
         self.hop = hop
         self.heuristic = heuristic
         self.quotient = quotient
+        self.target = target
+        self.grid = GRID if form == "subpixel" else 1
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        inputs = 1 + (2 if heuristic else 1) * num_spks
-        self.layers = _convolutions([inputs, *channels, num_spks], kernels, norm, last_relu)
+        is_complex = target != "magnitude"
+        inputs = 1 + (1 + heuristic + 2 * is_complex) * num_spks
+        outputs = (1 + is_complex) * num_spks
+        self.layers = _convolutions([inputs, *channels, outputs], kernels, norm, last_relu, form)
 
     def forward(self, mixture: Tensor, estimate: Tensor) -> Tensor:
         """Refine `estimate`.
@@ -90,18 +117,32 @@ class SuperResolution(nn.Module):
         torch.Tensor
             [B, T, C], of exactly the length of the estimate.
         """
-        mixture_magnitude = self.stft(mixture.unsqueeze(2)).abs()  # [B, 1, F, L]
+        mixture = self.stft(mixture.unsqueeze(2))  # [B, 1, F, L]
         spectrum = self.stft(estimate)  # [B, C, F, L]
-        magnitude = spectrum.abs()  # [B, C, F, L]
-        features = [mixture_magnitude, magnitude]
+        residual = self._convolve(self._features(mixture, spectrum))  # [B, C or 2 C, F, L]
+        if self.target == "magnitude":
+            change = _in_own_phase(residual, spectrum)  # [B, C, F, L]
+        else:
+            share = torch.complex(*residual.chunk(2, dim=1))  # [B, C, F, L]
+            change = share * (mixture if self.target == "complex_mask" else _phase(mixture))
+        return self.istft(spectrum + change, estimate.shape[1])  # [B, T, C]
+
+    def _features(self, mixture: Tensor, spectrum: Tensor) -> Tensor:
+        magnitudes = mixture.abs(), spectrum.abs()
+        features = [*magnitudes]
         if self.heuristic:
-            features.append(high_band_guess(mixture_magnitude, magnitude, self.quotient))
+            features.append(high_band_guess(*magnitudes, self.quotient))
+        if self.target != "magnitude":
+            turned = spectrum * _phase(mixture).conj()
+            features += [turned.real, turned.imag]
+        return torch.cat(features, dim=1)
+
+    def _convolve(self, features: Tensor) -> Tensor:
+        num_bins, num_frames = features.shape[2:]
+        padded = F.pad(features, (0, -num_frames % self.grid, 0, -num_bins % self.grid))
         # channels last in memory: what CPUs convolve quickest, and what the norm works along
-        features = torch.cat(features, dim=1).contiguous(memory_format=torch.channels_last)
-        residual = self.layers(features).to(magnitude.dtype)  # [B, C, F, L]
-        change = torch.relu(magnitude + residual) - magnitude  # the sum stays >= 0
-        phase = spectrum / magnitude.clamp_min(FLOOR)
-        return self.istft(spectrum + change * phase, estimate.shape[1])  # [B, T, C]
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        return self.layers(padded)[:, :, :num_bins, :num_frames].to(features.dtype)
 
     @fwd_default_precision(cast_inputs=torch.float32)
     def stft(self, waveform: Tensor) -> Tensor:
@@ -170,25 +211,53 @@ QUOTIENTS = {
 }
 
 
+def _phase(spectrum: Tensor) -> Tensor:
+    return spectrum / spectrum.abs().clamp_min(FLOOR)
+
+
+def _in_own_phase(residual: Tensor, spectrum: Tensor) -> Tensor:
+    """A change of the magnitude; the sum stays >= 0."""
+    magnitude = spectrum.abs()
+    return (torch.relu(magnitude + residual) - magnitude) * _phase(spectrum)
+
+
 def _convolutions(
-    channels: list[int], kernels: tuple[int, ...], norm: str | None, last_relu: bool
+    channels: list[int], kernels: tuple[int, ...], norm: str | None, last_relu: bool, form: str
 ) -> nn.Sequential:
     if len(kernels) != len(channels) - 1:
         raise ValueError(
             f"{len(kernels)} kernels for {len(channels) - 2} channels: give one kernel more than "
             "channels, the last convolution has a filter a source"
         )
+    if form == "subpixel":
+        channels = [channels[0] * GRID**2, *channels[1:-1], channels[-1] * GRID**2]
+    convolution = _separable if form == "separable" else _dense
     layers = []
     for n_in, n_out, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
-        layers += [
-            nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2),
-            _norm(norm, n_out),
-            nn.ReLU(inplace=True),
-        ]
-    output = layers[-3]
-    nn.init.zeros_(output.weight)  # training starts from the estimate itself
-    nn.init.zeros_(output.bias)
-    return nn.Sequential(*layers[:-2], *(layers[-1:] if last_relu else []))
+        layers += [convolution(n_in, n_out, kernel), _norm(norm, n_out), nn.ReLU(inplace=True)]
+    _start_at_zero(layers[-3])
+    layers = [*layers[:-2], *(layers[-1:] if last_relu else [])]
+    if form == "subpixel":
+        layers = [nn.PixelUnshuffle(GRID), *layers, nn.PixelShuffle(GRID)]
+    return nn.Sequential(*layers)
+
+
+def _dense(n_in: int, n_out: int, kernel: int, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, groups=groups)
+
+
+def _separable(n_in: int, n_out: int, kernel: int) -> nn.Sequential:
+    """A depthwise convolution on the side with more channels, a pointwise one to the other side."""
+    if n_in < n_out:
+        return nn.Sequential(_dense(n_in, n_out, 1), _dense(n_out, n_out, kernel, groups=n_out))
+    return nn.Sequential(_dense(n_in, n_in, kernel, groups=n_in), _dense(n_in, n_out, 1))
+
+
+def _start_at_zero(convolution: nn.Module) -> None:
+    """Let training start from the estimate itself."""
+    last = [module for module in convolution.modules() if isinstance(module, nn.Conv2d)][-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
 
 
 def _norm(name: str | None, channels: int) -> nn.Module:

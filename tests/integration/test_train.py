@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from conftest import ROOT
 from sfsrnet_modules.inference import SFSRNetSeparation
@@ -79,6 +80,28 @@ def test_results_have_a_row_an_item(trained):
     assert columns < set(results.columns) and results.notna().all().all()
 
 
+def test_evaluating_the_exported_model_gives_the_same_figures(trained, corpus, tmp_path):
+    options = ["--model", trained / "model", "--manifest", trained / "manifests/test.csv"]
+    options += ["--data_folder", corpus, "-o", tmp_path / "results.csv", "--workers", "0"]
+    options += ["--compare", trained / "test_results.csv", "--every_block", "--bands"]
+    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, options)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tested = pd.read_csv(trained / "test_results.csv").set_index("id")
+    again = pd.read_csv(tmp_path / "results.csv").set_index("id")
+    pd.testing.assert_frame_equal(again[list(tested)], tested, atol=0.002)
+    assert {"sdr_block1", "band_3_4khz", "band_3_4khz_before_sr"} < set(again)
+    assert "Difference from" in done.stdout and (tmp_path / "results.png").is_file()
+
+
+def test_evaluating_nothing_gets_one_line(trained, corpus, tmp_path):
+    options = ["--manifest", str(tmp_path / "none.csv"), "--data_folder", str(corpus)]
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--model", str(trained / "model")]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: No manifest at")
+
+
 def test_exported_model_repeats_the_tested_figures(trained):
     separator = SFSRNetSeparation.from_hparams(source=str(trained / "model"))
     best = torch.load(next((trained / "save").glob("CKPT*")) / "model.ckpt")
@@ -127,7 +150,7 @@ def test_two_accumulated_batches_are_one_of_twice_the_size(corpus, tmp_path):
         keys |= {"batch_size": batch_size, "grad_accumulation_factor": factor}
         done = train(corpus, output, **keys)  # a single step either way
         assert done.returncode == 0, done.stderr
-        weights.append(torch.load(output / "model" / "model.ckpt"))
+        weights.append(load_file(output / "model" / "model.safetensors"))
     one, two = (torch.cat([value.flatten() for value in w.values()]) for w in weights)
     # Adam's first step is lr = 1e-3 wherever the gradient is not 0, and rounding decides there
     assert (one - two).abs().mean() < 2e-5
@@ -147,7 +170,7 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(trained, corpus, tmp_
     assert len((output / "train_log.txt").read_text().splitlines()) == 1
     done = train(corpus, output, ckpt_interval_steps=1)
     assert done.returncode == 0, done.stderr
-    weights = [torch.load(folder / "model" / "model.ckpt") for folder in (output, trained)]
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (output, trained)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     logs = [(folder / "train_log.txt").read_text().splitlines()[:3] for folder in (output, trained)]
     # the terms of the interrupted epoch count from the restart on, its loss over all of it
@@ -165,7 +188,7 @@ def test_a_batch_with_nan_is_skipped_named_and_counted(corpus, tmp_path):
     assert "The loss is nan on" in done.stdout and "step 2 skipped, 1 in all" in done.stdout
     log = (output / "train_log.txt").read_text()
     assert "skipped_steps: 1," in log and "skipped_steps: 2," in log  # one in each epoch
-    weights = torch.load(output / "model" / "model.ckpt")
+    weights = load_file(output / "model" / "model.safetensors")
     assert all(value.isfinite().all() for value in weights.values())
 
 

@@ -19,7 +19,7 @@ def test_estimates_are_as_long_as_the_mixture(conv_tasnet, num_samples):
 
 
 def test_mask_of_ones_decodes_the_mixture_for_every_source(conv_tasnet):
-    conv_tasnet.masks = lambda frames, all_estimates: [torch.ones(1, 3, *frames.shape[1:])]
+    conv_tasnet.masks = lambda frames, *_: [torch.ones(1, 3, *frames.shape[1:])]
     mixture = torch.randn(1, 160)
     decoded = conv_tasnet.decoder(conv_tasnet.encoder(mixture))  # [1, T]
     assert torch.allclose(

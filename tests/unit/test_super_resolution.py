@@ -3,13 +3,18 @@ import soundfile
 import torch
 from scipy.signal import resample_poly
 from speechbrain.lobes.models.dual_path import select_norm
+from torch import Tensor, nn
 
+from sfsrnet_modules.complexity import count_parameters, macs_per_second
 from sfsrnet_modules.super_resolution import (
     MAX_QUOTIENT,
     ChannelNorm,
     SuperResolution,
     high_band_guess,
 )
+
+FORMS = ("dense", "separable", "subpixel")
+TARGETS = ("magnitude", "complex_mask", "complex_residual")
 
 
 def small(**options) -> SuperResolution:
@@ -22,7 +27,23 @@ def test_stft_round_trip(num_samples):
     assert (sr.istft(sr.stft(waveform), num_samples) - waveform).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("options", [{}, {"heuristic": False}, {"last_relu": True}, {"norm": "bn"}])
+def last_convolution(sr: SuperResolution) -> nn.Conv2d:
+    return [module for module in sr.modules() if isinstance(module, nn.Conv2d)][-1]
+
+
+def awake(**options) -> SuperResolution:
+    """One whose output layer is not zero any more."""
+    sr = small(**options)
+    nn.init.normal_(last_convolution(sr).weight, std=0.1)
+    return sr
+
+
+EACH = [{"form": form, "target": target} for form in FORMS for target in TARGETS]
+
+
+@pytest.mark.parametrize(
+    "options", [{"heuristic": False}, {"last_relu": True}, {"norm": "bn"}, *EACH]
+)
 def test_at_initialisation_it_returns_the_estimate(options):
     mixture, estimate = torch.rand(2, 1001) - 0.5, torch.rand(2, 1001, 2) - 0.5
     assert (small(**options)(mixture, estimate) - estimate).abs().max() < 1e-6
@@ -46,10 +67,85 @@ def test_summed_magnitude_is_never_negative():
     assert refined.abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("options", EACH)
+def test_every_parameter_learns(options):
+    sr = small(**options)
+    optimizer = torch.optim.SGD(sr.parameters(), 0.1)
+    mixture, estimate = torch.randn(2, 900), torch.randn(2, 900, 2)
+    for _ in range(2):  # the output layer leaves zero first
+        optimizer.zero_grad()
+        (sr(mixture, estimate) - torch.randn(2, 900, 2)).square().mean().backward()
+        optimizer.step()
+    assert all(p.grad.abs().max() > 0 for p in sr.parameters())
+
+
+@pytest.mark.parametrize("options", EACH)
+def test_an_inverted_recording_is_refined_alike(options):
+    mixture, estimate = torch.randn(1, 1001), torch.randn(1, 1001, 2)
+    sr = awake(**options)
+    refined = sr(mixture, estimate)
+    assert (refined - estimate).abs().max() > 0.01
+    assert torch.allclose(sr(-mixture, -estimate), -refined, atol=1e-5)
+
+
+def test_a_complex_mask_adds_the_share_of_the_mixture():
+    sr = small(target="complex_mask")
+    sr.layers[-1].bias.data = torch.tensor([0.5, 0.0, 0.0, 0.0])  # real of both sources, imaginary
+    mixture, estimate = torch.randn(1, 1000), torch.randn(1, 1000, 2)
+    added = sr(mixture, estimate) - estimate
+    assert torch.allclose(added[..., 0], 0.5 * mixture, atol=1e-5)
+    assert added[..., 1].abs().max() < 1e-5
+
+
+def test_a_complex_residual_adds_a_magnitude_in_the_mixtures_phase():
+    sr = small(target="complex_residual")
+    sr.layers[-1].bias.data = torch.tensor([0.0, 0.0, 0.3, 0.0])
+    sr.istft = lambda spectrum, num_samples: spectrum
+    mixture, estimate = torch.randn(1, 1000), torch.randn(1, 1000, 2)
+    added = (sr(mixture, estimate) - sr.stft(estimate))[0]  # [C, F, L]
+    quarter_ahead = 1j * torch.exp(1j * sr.stft(mixture.unsqueeze(2))[0, 0].angle())
+    assert torch.allclose(added[0], 0.3 * quarter_ahead, atol=1e-3)
+    assert added[1].abs().max() < 1e-5
+
+
+class Refining(nn.Module):
+    """Super-resolution of made-up estimates, to be counted."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.sr = SuperResolution(**options)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        return self.sr(mixture, torch.stack([mixture, mixture], dim=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "giga_macs", "thousands"),
+    [
+        ({}, 108.35, 6667.7),  # the paper's
+        ({"form": "separable"}, 2.22, 139.1),
+        ({"form": "subpixel"}, 7.78, 7372.3),
+        ({"channels": (32, 64, 32)}, 6.91, 425.8),
+        ({"form": "separable", "target": "complex_mask"}, 2.24, 139.9),
+        ({"target": "complex_residual"}, 109.06, 6711.4),
+    ],
+)
+def test_size_and_cost_at_the_papers_kernels(options, giga_macs, thousands):
+    model = Refining(**options)
+    assert count_parameters(model) / 1e3 == pytest.approx(thousands, abs=0.1)
+    assert macs_per_second(model, 8000) / 1e9 == pytest.approx(giga_macs, abs=0.01)
+
+
+def test_names_of_the_papers_weights_stay():
+    """Models trained before there were other forms are loaded."""
+    names = [f"layers.{i}.{kind}" for i in (0, 3, 6, 9) for kind in ("weight", "bias")]
+    assert set(names) == set(small(norm=None).state_dict())
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("quotient", ["estimate_over_mixture", "mixture_over_estimate"])
-def test_silence_is_finite_forwards_and_backwards(quotient):
-    sr = small(quotient=quotient)
-    torch.nn.init.normal_(sr.layers[-1].weight, std=0.1)
+def test_silence_is_finite_forwards_and_backwards(quotient, target):
+    sr = awake(quotient=quotient, target=target)
     for mixture, level in (
         (torch.zeros(1, 800), 0.0),
         (torch.randn(1, 800), 0.0),
@@ -102,6 +198,8 @@ def test_default_quotient_guesses_the_high_band_of_real_speech_better(speech):
     [
         ({"quotient": "sum"}, "quotient is 'sum'"),
         ({"norm": "layer"}, "norm is 'layer'"),
+        ({"form": "light"}, "form is 'light'"),
+        ({"target": "phase"}, "target is 'phase'"),
         ({"kernels": (3, 3)}, "one kernel more"),
     ],
 )

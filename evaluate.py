@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Tests a model: ``python evaluate.py --manifest test.csv --data_folder FOLDER [--model …]``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU-only torch
+
+# isort: split
+import pandas as pd
+
+from data_prep.mixtures import FixedMixtures
+from sfsrnet_modules.evaluation import (
+    differences,
+    evaluate,
+    read_results,
+    summarise,
+    write_results,
+)
+from sfsrnet_modules.hparams import one_line_errors
+from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
+from sfsrnet_modules.plots import draw_bands
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Separate and score the mixtures of a manifest; write a row an item, print the summary."""
+    args = parse(arguments)
+    with one_line_errors():
+        others = None if args.compare is None else read_results(args.compare)
+        separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
+        test_set = FixedMixtures(
+            args.manifest,
+            separator.hparams.sample_rate,
+            separator.hparams.num_spks,
+            args.data_folder,
+            args.noise_folder,
+        )
+        scores = evaluate(separator, test_set, args.every_block, args.bands, args.workers)
+        write_results(scores, args.output)
+        report(scores, others, args)
+        report_sources(scores, test_set.rows)
+    return 0
+
+
+def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Namespace) -> None:
+    """Print what the scores come to, and where they are."""
+    hours = scores["duration"].sum() / 3600
+    print(f"{len(scores)} mixtures ({hours:.2f} h), means with 95 % intervals over them:")
+    print(summarise(scores).round(3).to_string())
+    if others is not None:
+        print(f"\nDifference from {args.compare}, item by item:")
+        print(differences(scores, others).round(3).to_string())
+    print(f"\nRows: {args.output}")
+    if args.bands:
+        print(f"Picture: {draw_bands(scores, args.output.with_suffix('.png'))}")
+
+
+def report_sources(scores: pd.DataFrame, mixtures: pd.DataFrame) -> None:
+    """Print SI-SNRi by source, where the manifest names sources."""
+    if "source" in mixtures:
+        print("\nSI-SNRi by source:")
+        sources = mixtures.set_index("ID")["source"].reindex(scores.index)
+        by_source = {name: group["si_snr_i"] for name, group in scores.groupby(sources)}
+        print(summarise(pd.DataFrame(by_source)).round(3).to_string())
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Score a model on the mixtures of a manifest.")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)"
+    )
+    parser.add_argument("--manifest", required=True, help="of mixtures: a test.csv")
+    parser.add_argument("--data_folder", required=True, help="what $data_root in it stands for")
+    parser.add_argument("--noise_folder", help="what $noise_root in it stands for")
+    parser.add_argument("-o", "--output", type=Path, default=Path("test_results.csv"))
+    parser.add_argument("--compare", help="results of another run on the same manifest")
+    parser.add_argument("--every_block", action="store_true", help="score every block's estimate")
+    parser.add_argument("--bands", action="store_true", help="SI-SNRi in bands of 1 kHz, drawn")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that score"
+    )
+    parser.add_argument("--device", help="cpu, cuda:0, ...; default: what there is")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Many processes as one: how they find each other, who takes which items, figures put together."""
+
+import gc
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, zip_longest
+from typing import Any
+
+import torch
+from speechbrain.utils.distributed import ddp_init_group, is_distributed_initialized
+from speechbrain.utils.run_opts import RunOptions
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset, Sampler, Subset
+
+PORTS = range(15000, 25000)  # of the rendezvous under srun: one of them, by the job's number
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return torch.distributed.get_world_size() if is_distributed_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return torch.distributed.get_rank() if is_distributed_initialized() else 0
+
+
+# --- Finding each other ---------------------------------------------------------------------------
+
+
+def adopt_slurm() -> None:
+    """Let processes started by ``srun`` find each other as those of ``torchrun`` do.
+
+    SLURM's variables are translated to torchrun's, where these are absent and the process is one of
+    several of a job step. In a batch script without ``srun`` nothing happens.
+    """
+    env = os.environ
+    if "RANK" in env or int(env.get("SLURM_STEP_NUM_TASKS", 1)) < 2:
+        return
+    devices = max(torch.cuda.device_count(), 1)  # srun may show each process its own one only
+    env["RANK"] = env["SLURM_PROCID"]
+    env["LOCAL_RANK"] = str(int(env["SLURM_LOCALID"]) % devices)
+    env["WORLD_SIZE"] = env["SLURM_STEP_NUM_TASKS"]
+    env.setdefault("MASTER_ADDR", _first_host(env["SLURM_STEP_NODELIST"]))
+    job = int(env["SLURM_JOB_ID"]) + int(env.get("SLURM_STEP_ID", 0))
+    env.setdefault("MASTER_PORT", str(PORTS[job % len(PORTS)]))
+
+
+def _first_host(nodes: str) -> str:
+    """Name the first host of a list such as ``gpu[07-09,12],big3``."""
+    try:
+        listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True)
+        return listed.stdout.decode().split()[0]
+    except (OSError, IndexError):  # no scontrol on this node
+        return re.sub(r"\[(\w+).*", r"\1", nodes.split(",")[0])
+
+
+def join_group(run_opts: RunOptions) -> RunOptions:
+    """Join the other processes, if there are any: by NCCL between GPUs, else by gloo.
+
+    Arguments
+    ---------
+    run_opts : speechbrain.utils.run_opts.RunOptions
+
+    Returns
+    -------
+    speechbrain.utils.run_opts.RunOptions
+        The same, with the backend that was taken.
+    """
+    if not torch.cuda.is_available():
+        chosen = run_opts.overridden_args | {"distributed_backend"}
+        run_opts = replace(run_opts, distributed_backend="gloo", overridden_args=chosen)
+    ddp_init_group(run_opts)
+    return run_opts
+
+
+def leave_group() -> None:
+    """Leave them, if there are any, when all is over."""
+    if is_distributed_initialized():
+        gc.collect()  # a wrapped model holds the group, whose threads must not outlive Python
+        torch.distributed.destroy_process_group()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model that DDP wraps, or the model where it does not."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+# --- Who takes which items ------------------------------------------------------------------------
+
+
+class EpochBatches(Sampler):
+    """The items of an epoch in their order, in batches for each process.
+
+    A step of all processes together takes the next ``batch_size * world_size`` items, process r
+    every ``world_size``-th from the r-th on: the union does not depend on the number of processes.
+    The last step takes what is left. Where that is fewer items than processes, the others compute
+    one of them as well, with a weight of 0, as all must take part in the step.
+
+    Arguments
+    ---------
+    num_items : int
+        Items an epoch.
+    batch_size : int
+        Items a step and process.
+    rank, world_size : int
+        This process's number, and how many there are.
+
+    Example
+    -------
+    >>> batches = EpochBatches(7, 2, rank=0, world_size=2), EpochBatches(7, 2, 1, 2)
+    >>> [list(b) for b in batches], [b.weight(2) for b in batches]
+    ([[[0, 2], [4, 6]], [[1, 3], [5]]], [1.333..., 0.666...])
+    >>> batches[0].start = 4  # of the next epoch, which goes on in the middle
+    >>> list(batches[0]), len(batches[0])
+    ([[4, 6]], 2)
+    """
+
+    def __init__(self, num_items: int, batch_size: int, rank: int = 0, world_size: int = 1):
+        self.num_items = num_items
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.start = 0  # items of the epoch that are done already
+
+    @property
+    def step_size(self) -> int:
+        """Items that a step of all processes takes."""
+        return self.batch_size * self.world_size
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch, those done already among them."""
+        return self.steps_done + -(-(self.num_items - self.start) // self.step_size)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of this size that come before the start."""
+        return self.start // self.step_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for begin in range(self.start, self.num_items, self.step_size):
+            items = range(begin, min(begin + self.step_size, self.num_items))
+            yield list(items[self.rank :: self.world_size]) or [begin]
+
+    def items_before(self, step: int) -> int:
+        """Items of the epoch that are done after `step` steps, counted as ``len`` does."""
+        return min(self.start + (step - self.steps_done) * self.step_size, self.num_items)
+
+    def weight(self, step: int) -> float:
+        """Factor of this process's mean loss in step `step` (from 1), for the mean over all items.
+
+        1 but for the last step, where processes have unequal numbers of items: the mean that is
+        taken over processes would count items unequally.
+        """
+        begin, end = self.items_before(step - 1), self.items_before(step)
+        own = len(range(begin, end)[self.rank :: self.world_size])
+        return own * self.world_size / (end - begin)
+
+
+def shard(dataset: Dataset) -> Dataset:
+    """This process's items of a set that is gone through once: every item is with exactly one."""
+    if world_size() == 1:
+        return dataset
+    return Subset(dataset, range(rank(), len(dataset), world_size()))
+
+
+# --- Figures put together -------------------------------------------------------------------------
+
+
+def gather_objects(own: Any) -> list:
+    """Collect an object of every process, in their order; all processes must call it."""
+    if not is_distributed_initialized():
+        return [own]
+    gathered = [None] * world_size()
+    torch.distributed.all_gather_object(gathered, own)
+    return gathered
+
+
+def gather_rows(own: list) -> list:
+    """Collect what was made of each item of a ``shard``, in the order of the whole set."""
+    turns = zip_longest(*gather_objects(own))
+    return [row for row in chain(*turns) if row is not None]
+
+
+def gather_sums(own: dict[str, float]) -> dict[str, float]:
+    """Add up figures over all processes; each may lack some."""
+    shares = gather_objects(own)
+    names = dict.fromkeys(chain(*shares))
+    return {name: sum(share.get(name, 0) for share in shares) for name in names}
+
+
+def on_any(condition: bool, device: str) -> bool:
+    """Whether a condition holds on any process; all processes must call it."""
+    if not is_distributed_initialized():
+        return condition
+    flag = torch.tensor(int(condition), device=device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)

@@ -1,0 +1,58 @@
+"""An exponential moving average (EMA) of the weights, which often separates better than they do."""
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def average_of(model: nn.Module, decay: float) -> AveragedModel:
+    """Make a copy of a model whose weights will be the moving average of the model's.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        Copied as it is; the first ``update_parameters(model)`` copies its weights again.
+    decay : float
+        Share of the average that a step keeps, between 0 and 1: 0.999 averages over some 1000
+        steps.
+
+    Returns
+    -------
+    torch.optim.swa_utils.AveragedModel
+        Called like the model.
+
+    Raises
+    ------
+    ValueError
+        The decay is none.
+
+    Example
+    -------
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> average = average_of(model, decay=0.75)
+    >>> for weight in (0.0, 1.0):
+    ...     _ = nn.init.constant_(model.weight, weight)
+    ...     average.update_parameters(model)
+    >>> average(torch.ones(1)).item()
+    0.25
+    """
+    if not 0 < decay < 1:
+        raise ValueError(f"ema is {decay}: give a number between 0 and 1, such as 0.999, or null")
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def take_average(model: nn.Module, average: AveragedModel) -> None:
+    """Give the model the averaged weights, to be tested and exported."""
+    model.load_state_dict(average.module.state_dict())
+
+
+def weights_of_average(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the model's weights out of the ``state_dict`` of its average.
+
+    Example
+    -------
+    >>> model = nn.Linear(1, 1)
+    >>> list(weights_of_average(average_of(model, decay=0.9).state_dict()))
+    ['weight', 'bias']
+    """
+    prefix = "module."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

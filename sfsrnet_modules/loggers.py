@@ -1,0 +1,49 @@
+"""Weights & Biases beside the text log and TensorBoard, for those who use it."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.train_logger import WandBLogger
+
+RUN = "wandb.id"  # file in the output folder: a run that goes on is the same run there
+
+
+def wandb_logger(project: str, output_folder: str | os.PathLike) -> WandBLogger:
+    """Log to a project at Weights & Biases, or to the output folder with ``WANDB_MODE=offline``.
+
+    Arguments
+    ---------
+    project : str
+        Its name there.
+    output_folder : str or os.PathLike
+        Of the training; its path is the run's name.
+
+    Returns
+    -------
+    speechbrain.utils.train_logger.WandBLogger
+
+    Raises
+    ------
+    ValueError
+        The package is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError(
+            f"wandb is {project!r} but the package is not installed: `pip install wandb`, or leave "
+            "the key null; TensorBoard's log is written anyway"
+        ) from error
+    path = Path(output_folder, RUN)
+    if not path.exists():
+        run_on_main(path.write_text, args=[uuid4().hex])
+    return WandBLogger(
+        wandb.init,
+        project=project,
+        name=str(output_folder),
+        id=path.read_text(),
+        resume="allow",
+        dir=str(output_folder),
+    )

@@ -1,0 +1,46 @@
+"""Being told to stop: SIGTERM, and SIGUSR1 as SLURM can send it some minutes before the end."""
+
+import os
+import signal
+import sys
+
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+REQUEUE = 75  # exit code: EX_TEMPFAIL of sysexits.h, "run it again"; recipes/slurm/ acts on it
+
+
+class Preemption:
+    """Remembers that this process was told to stop; what runs then stops where it can.
+
+    Workers of a loader, which SLURM signals as well, go on: the step in progress needs them.
+
+    Example
+    -------
+    >>> preemption = Preemption()
+    >>> preemption.listen()
+    >>> signal.raise_signal(signal.SIGUSR1)
+    >>> preemption.requested
+    True
+    """
+
+    def __init__(self):
+        self.requested = False
+        self.process = os.getpid()
+
+    def listen(self) -> None:
+        """From here on remember the signals."""
+        for number in SIGNALS:
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame) -> None:
+        if os.getpid() == self.process:
+            self.requested = True
+
+    @staticmethod
+    def leave() -> None:
+        """End the process with the exit code that asks to be run again."""
+        logger.info(f"Told to stop: the same command goes on from here (exit code {REQUEUE})")
+        sys.exit(REQUEUE)

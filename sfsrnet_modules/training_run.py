@@ -1,0 +1,184 @@
+"""What a training left in its output folder: configuration, checkpoints, figures, data."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from hyperpyyaml import resolve_references
+from ruamel.yaml import YAML
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, average_state_dicts
+from torch import Tensor
+
+from sfsrnet_modules.ema import weights_of_average
+
+BEST = "si_snr_i"  # the validation figure by which checkpoints are kept
+OWN_FOLDERS = ("output_folder", "save_folder", "export_folder", "manifest_folder", "cache_folder")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The output folder of ``train.py``.
+
+    Arguments
+    ---------
+    folder : Path
+        With ``hyperparams.yaml``.
+
+    Raises
+    ------
+    ValueError
+        Where it is no such folder.
+    """
+
+    folder: Path
+
+    def __post_init__(self):
+        if not self.hparams_file.is_file():
+            raise ValueError(
+                f"no {self.hparams_file}: give the output folder of a training, for instance "
+                "results/mini/1234"
+            )
+
+    @property
+    def hparams_file(self) -> Path:
+        """The configuration, references resolved and options of the command line filled in."""
+        return self.folder / "hyperparams.yaml"
+
+    @cached_property
+    def hparams(self) -> dict:
+        """The configuration as it is written: objects are not built."""
+        return read_yaml(self.hparams_file.read_text(encoding="utf-8"))
+
+    # --- Checkpoints ----------------------------------------------------------------------------
+
+    def best_checkpoints(self, number: int = 1) -> list[Checkpoint]:
+        """Find the checkpoints with the best validation, the best first.
+
+        Raises
+        ------
+        ValueError
+            Where there are fewer than `number`.
+        """
+        save = self.folder / "save"
+        found = []
+        if save.is_dir():
+            found = Checkpointer(save).find_checkpoints(max_key=BEST, max_num_checkpoints=number)
+        if len(found) < number:
+            raise ValueError(
+                f"{len(found)} checkpoints with a validation in {save}, {number} wanted: let the "
+                "training end an epoch, or average fewer (it keeps the best and the last)"
+            )
+        return found
+
+    @staticmethod
+    def average(checkpoints: list[Checkpoint]) -> dict[str, Tensor]:
+        """Average over checkpoints the weights that validation preferred, of each one its own."""
+        return average_state_dicts(_preferred_weights(checkpoint) for checkpoint in checkpoints)
+
+    @staticmethod
+    def epoch(checkpoint: Checkpoint) -> int:
+        """The epoch that ended with `checkpoint`."""
+        return int(checkpoint.paramfiles["counter"].read_text())
+
+    # --- Figures --------------------------------------------------------------------------------
+
+    @cached_property
+    def scores(self) -> pd.DataFrame | None:
+        """A row a test mixture as in ``test_results.csv``, and its source where that is known."""
+        path = self.folder / "test_results.csv"
+        if not path.is_file():
+            return None
+        scores = pd.read_csv(path, index_col="id", dtype={"id": str})
+        mixtures = self.manifest("test.csv")
+        if mixtures is not None and "source" in mixtures:
+            scores = scores.join(mixtures.set_index("ID")["source"])
+        return scores
+
+    @property
+    def tested_epoch(self) -> int | None:
+        """The epoch whose checkpoint was tested last."""
+        return self._last_in(r"epoch loaded: (\d+)")
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The last epoch that ended."""
+        return self._last_in(r"epoch: (\d+)")
+
+    def _last_in(self, pattern: str) -> int | None:
+        log = self.folder / "train_log.txt"
+        found = re.findall(f"^{pattern}", log.read_text(), re.MULTILINE) if log.is_file() else []
+        return int(found[-1]) if found else None
+
+    # --- Origin ---------------------------------------------------------------------------------
+
+    def manifest(self, name: str) -> pd.DataFrame | None:
+        """Read one of the manifests that training and test were made of."""
+        for folder in (self.folder / "manifests", Path(self.hparams.get("manifest_folder") or "")):
+            if (folder / name).is_file():
+                return pd.read_csv(folder / name, dtype={"ID": str})
+        return None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the working tree that the training was started in."""
+        env = self.folder / "env.log"
+        text = env.read_text(encoding="utf-8") if env.is_file() else ""
+        found = re.search(r"Git revision:\s+([0-9a-f]{7,})", text)
+        return found.group(1) if found else None
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data folder, without the path, which is of one machine only."""
+        return Path(str(self.hparams.get("data_folder") or "unknown")).name
+
+    def command(self) -> str:
+        """Repeat the command of the training, from what differs from its yaml file.
+
+        Folders are shortened to their names; options of SpeechBrain itself are not known.
+        """
+        origin = Path(self.hparams_file.read_text(encoding="utf-8").split("\n")[1].strip("# "))
+        words = ["python", "train.py", f"hparams/{origin.name}"]
+        if not origin.is_file():
+            return shlex.join(words) + " …"
+        for key, value in self._changes(origin).items():
+            if key not in OWN_FOLDERS:
+                value = Path(value).name if str(value).startswith("/") else _as_option(value)
+                words += [f"--{key}", value]
+        return shlex.join(words)
+
+    def _changes(self, origin: Path) -> dict:
+        """Top-level values that the yaml file `origin` alone would not have given, in its order."""
+        text = origin.read_text(encoding="utf-8")
+        required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
+        changes = {key: self.hparams[key] for key in required if key in self.hparams}
+        resolved = _resolve(text, changes)
+        for key in list(resolved):
+            value = self.hparams.get(key)
+            if not isinstance(value, dict) and resolved[key] != value:
+                changes[key] = value
+                resolved = _resolve(text, changes)  # what is derived from it is no change
+        return changes
+
+
+def _preferred_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The model's weights, or their moving average where validation found it better."""
+    name = checkpoint.meta.get("weights", "model")
+    weights = torch.load(checkpoint.paramfiles[name], map_location="cpu")
+    return weights_of_average(weights) if name == "ema" else weights
+
+
+def _resolve(text: str, overrides: dict) -> dict:
+    return read_yaml(resolve_references(text, overrides).getvalue())
+
+
+def _as_option(value) -> str:
+    return "null" if value is None else str(value)
+
+
+def read_yaml(text: str) -> dict:
+    """Read yaml with HyperPyYAML's tags; comments would lose their places when it is written."""
+    return YAML().load(re.sub(r"\s+#.*", "", text))
