@@ -2,10 +2,16 @@ import pytest
 import soundfile
 import torch
 from scipy.signal import resample_poly
+from speechbrain.lobes.models.dual_path import select_norm
 from torch import Tensor, nn
 
 from sfsrnet_modules.complexity import count_parameters, macs_per_second
-from sfsrnet_modules.super_resolution import MAX_QUOTIENT, SuperResolution, high_band_guess
+from sfsrnet_modules.super_resolution import (
+    MAX_QUOTIENT,
+    ChannelNorm,
+    SuperResolution,
+    high_band_guess,
+)
 
 FORMS = ("dense", "separable", "subpixel")
 TARGETS = ("magnitude", "complex_mask", "complex_residual")
@@ -205,3 +211,12 @@ def test_bad_options_are_refused(option, message):
 def test_norms_build_and_run():
     for norm in ("cln", "gln", "ln", "bn", None):
         assert small(norm=norm)(torch.randn(2, 300), torch.randn(2, 300, 2)).isfinite().all()
+
+
+def test_channel_norm_is_speechbrains_and_keeps_the_memory_layout():
+    x = torch.randn(2, 6, 5, 7).contiguous(memory_format=torch.channels_last)
+    stock, ours = select_norm("cln", 6, 4), ChannelNorm(6, eps=1e-8)
+    torch.nn.init.normal_(stock.weight)
+    ours.load_state_dict(stock.state_dict())
+    assert torch.equal(ours(x), stock(x))
+    assert ours(x).is_contiguous(memory_format=torch.channels_last)
