@@ -284,7 +284,8 @@ def main() -> None:
     chaos = Chaos(folder, arguments.seed)
     print(f"{folder}: undisturbed {chaos.whole} s", flush=True)
     faults = []
-    for name, (disturb, numbers) in FAULTS.items():
+    chosen = {name: fault for name, fault in FAULTS.items() if arguments.only in name}
+    for name, (disturb, numbers) in chosen.items():
         faults.append(Fault(name))
         for trial in range(arguments.trials):
             try_once(chaos, faults[-1], disturb, numbers[trial % len(numbers)])
@@ -330,6 +331,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20, help="of each fault")
     parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--only", default="", help="faults with this in their name")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     return parser.parse_args()
 

@@ -165,6 +165,7 @@ class Separation(sb.Brain):
 
     def make_dataloader(self, dataset, stage: sb.Stage, *args, **kwargs):
         """Share the items out among the processes; keep the training set, to tell it the epoch."""
+        kwargs["worker_init_fn"] = self.preemption.shield
         if stage != sb.Stage.TRAIN:
             return super().make_dataloader(shard(dataset), stage, *args, **kwargs)
         self.train_data = dataset
@@ -248,7 +249,8 @@ class Separation(sb.Brain):
         """Average the weights; show the terms' running means in dB under the progress bar."""
         if should_step and self.ema is not None:
             self.ema.update_parameters(self.hparams.model)
-        means = "  ".join(f"{name} {value:.1f}" for name, value in _means(self.sums).items())
+        terms = {n: v for n, v in _means(self.sums).items() if n not in ("loss", "grad_norm")}
+        means = "  ".join(f"{name} {value:.1f}" for name, value in terms.items())
         self.decibels.set_description_str(f"SI-SNR in dB: {means}", refresh=False)
         self.decibels.update()  # draws no more often than tqdm's interval
         self.last_end = perf_counter()

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 
 from speechbrain.utils.logger import get_logger
 
@@ -14,8 +15,6 @@ REQUEUE = 75  # exit code: EX_TEMPFAIL of sysexits.h, "run it again"; recipes/sl
 
 class Preemption:
     """Remembers that this process was told to stop; what runs then stops where it can.
-
-    Workers of a loader, which SLURM signals as well, go on: the step in progress needs them.
 
     Example
     -------
@@ -40,7 +39,24 @@ class Preemption:
             self.requested = True
 
     @staticmethod
+    def shield(worker: int) -> None:
+        """Let a loader's worker go on when SLURM signals all that a job started.
+
+        The step in progress needs it. PyTorch's workers die of a SIGTERM, whoever it is from: here
+        only the process that started them can end them so. A ``worker_init_fn``.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+    @staticmethod
     def leave() -> None:
         """End the process with the exit code that asks to be run again."""
         logger.info(f"Told to stop: the same command goes on from here (exit code {REQUEUE})")
         sys.exit(REQUEUE)
+
+
+def _wait_for_parent() -> None:
+    while True:
+        received = signal.sigwaitinfo(SIGNALS)
+        if received.si_signo == signal.SIGTERM and received.si_pid == os.getppid():
+            os._exit(0)

@@ -5,7 +5,7 @@ REQUEUE=75 # exit code of train.py that was told to stop: everything is saved, r
 
 # Copy $DATA, a folder or a .tar, to the local disk of each node, once; the path there in $copy.
 stage() {
-    copy="${SLURM_TMPDIR:-${TMPDIR:-/tmp}/$USER-$SLURM_JOB_ID}/data"
+    copy="${SLURM_TMPDIR:-${TMPDIR:-/tmp}/sfsrnet-$SLURM_JOB_ID}/data"
     # shellcheck disable=SC2016 # expanded on the nodes
     srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
         bash -euc '
@@ -19,8 +19,8 @@ stage() {
 # Run a command; tell it to stop when SLURM says so (#SBATCH --signal), then requeue the job.
 run() {
     local code=0 told=0
-    # SIGTERM to all steps, not to this script: train.py saves at its next step
-    trap 'told=1; scancel --signal=TERM "$SLURM_JOB_ID"' USR1 TERM
+    # SIGUSR1 to all that srun started, not to this script: train.py saves at its next step
+    trap 'told=1; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1 TERM
     "$@" &
     local child=$!
     wait "$child" || code=$?

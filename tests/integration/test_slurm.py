@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ exit $code
 """
 SCANCEL = """#!/bin/bash
 echo "scancel $*" >> calls
-kill -TERM "$(cat running)"
+kill -USR1 "$(cat running)"
 """
 SCONTROL = """#!/bin/bash
 echo "scontrol $*" >> calls
@@ -33,12 +34,14 @@ echo "scontrol $*" >> calls
 exit 0
 """
 # in place of python and of torchrun: says its arguments; ends as told, or when it is told
-TRAIN = """#!/bin/bash
-echo "train $*" >> calls
-[ -n "$CODE" ] && exit "$CODE"
-trap 'exit {code}' TERM
-touch started
-while true; do sleep 0.1; done
+TRAIN = """#!{python}
+import os, signal, sys, time
+open("calls", "a").write("train " + " ".join(sys.argv[1:]) + "\\n")
+if os.environ["CODE"]:
+    sys.exit(int(os.environ["CODE"]))
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit({code}))
+open("started", "w").close()
+time.sleep(30)
 """
 
 
@@ -53,8 +56,8 @@ def cluster(tmp_path) -> Path:
         "srun": SRUN,
         "scancel": SCANCEL,
         "scontrol": SCONTROL,
-        "python": TRAIN.format(code=75),
-        "torchrun": TRAIN.format(code=1),  # whatever train.py's is
+        "python": TRAIN.format(python=sys.executable, code=75),
+        "torchrun": TRAIN.format(python=sys.executable, code=1),  # whatever train.py's is
     }
     for name, text in commands.items():
         (tmp_path / ".venv/bin" / name).write_text(text)
@@ -113,7 +116,7 @@ def test_told_to_stop_it_is_requeued(script, number, cluster):
         time.sleep(0.01)
     job.send_signal(number)
     assert job.wait(20) == (75 if script.stem == "single_node" else 1)
-    assert "scancel --signal=TERM 42" in calls(cluster)
+    assert "scancel --signal=USR1 42" in calls(cluster)
     assert calls(cluster).splitlines()[-1] == "scontrol requeue 42"
 
 
