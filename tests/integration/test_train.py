@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from conftest import ROOT
 from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.training_run import TrainingRun
 from tests.integration.voices import write_corpus
 
 PROBE = str(ROOT / "tests/integration/probe.py")
@@ -104,7 +105,8 @@ def test_evaluating_nothing_gets_one_line(trained, corpus, tmp_path):
 
 def test_exported_model_repeats_the_tested_figures(trained):
     separator = SFSRNetSeparation.from_hparams(source=str(trained / "model"))
-    best = torch.load(next((trained / "save").glob("CKPT*")) / "model.ckpt")
+    (checkpoint,) = TrainingRun(trained).best_checkpoints()
+    best = torch.load(checkpoint.paramfiles["model"])
     exported = separator.mods.model.state_dict()
     assert all(torch.equal(best[name], exported[name]) for name in best)
     voices = separator.separate_file(trained / "example" / "mixture.wav")
