@@ -149,7 +149,7 @@ class TrainingRun:
         return shlex.join(words)
 
     def _changes(self, origin: Path) -> dict:
-        """Top-level values that the yaml file `origin` alone would not have given, required ones first."""
+        """Top-level values that `origin` alone would not have given, the required ones first."""
         text = origin.read_text(encoding="utf-8")
         required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
         changes = {key: self.hparams[key] for key in required if key in self.hparams}
