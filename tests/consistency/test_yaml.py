@@ -56,6 +56,7 @@ def test_ablation_row_builds(row):
         ("sepformer.yaml", "", 25.68, 69.0),
         ("sepformer.yaml", "super_resolution: !ref <sr>", 32.35, 177.4),
         ("mini.yaml", "", 0.86, 1.38),
+        ("small.yaml", "", 0.87, 0.96),
     ],
 )
 def test_size_and_cost(name, overrides, millions, giga_macs):
