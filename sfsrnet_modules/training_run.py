@@ -7,10 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+import torch
 from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, average_checkpoints
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, average_state_dicts
 from torch import Tensor
+
+from sfsrnet_modules.ema import weights_of_average
 
 BEST = "si_snr_i"  # the validation figure by which checkpoints are kept
 OWN_FOLDERS = ("output_folder", "save_folder", "export_folder", "manifest_folder", "cache_folder")
@@ -75,8 +78,8 @@ class TrainingRun:
 
     @staticmethod
     def average(checkpoints: list[Checkpoint]) -> dict[str, Tensor]:
-        """Average the model's weights over checkpoints; those of a single one stay as they are."""
-        return average_checkpoints(checkpoints, "model")
+        """Average over checkpoints the weights that validation preferred, of each one its own."""
+        return average_state_dicts(_preferred_weights(checkpoint) for checkpoint in checkpoints)
 
     @staticmethod
     def epoch(checkpoint: Checkpoint) -> int:
@@ -149,7 +152,7 @@ class TrainingRun:
         return shlex.join(words)
 
     def _changes(self, origin: Path) -> dict:
-        """Top-level values that `origin` alone would not have given, the required ones first."""
+        """Top-level values that the yaml file `origin` alone would not give; required first."""
         text = origin.read_text(encoding="utf-8")
         required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
         changes = {key: self.hparams[key] for key in required if key in self.hparams}
@@ -160,6 +163,13 @@ class TrainingRun:
                 changes[key] = value
                 resolved = _resolve(text, changes)  # what is derived from it is no change
         return changes
+
+
+def _preferred_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The model's weights, or their moving average where validation found it better."""
+    name = checkpoint.meta.get("weights", "model")
+    weights = torch.load(checkpoint.paramfiles[name], map_location="cpu")
+    return weights_of_average(weights) if name == "ema" else weights
 
 
 def _resolve(text: str, overrides: dict) -> dict:
