@@ -57,3 +57,16 @@ def test_cross_fade_is_smooth_and_keeps_what_both_agree_on():
     assert (
         fade[0] < 0.01 and fade[-1] > 0.99 and (fade.diff() > 0).all() and fade.diff().max() < 0.02
     )
+
+
+def test_segments_that_differ_meet_without_a_step():
+    offsets = iter([0.0, 0.1])
+
+    def separate(mixture):
+        return torch.stack([mixture + next(offsets), torch.zeros(len(mixture))], dim=1)
+
+    mixture = 10 * torch.randn(7200)
+    voices = torch.cat(list(separate_segments(separate, [mixture], 8000, SIZE, OVERLAP)))
+    error = voices[:, 0] - mixture
+    assert error[:3000].abs().max() < 0.03 and (error[-3000:] - 0.1).abs().max() < 0.03
+    assert error.diff().abs().max() < 0.01
