@@ -4,7 +4,7 @@ BIN := .venv/bin
 RESULTS := results/mini/1234
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup demo train separate picture page export test test-web bench lint format clean
+.PHONY: help setup demo train separate picture page export test test-web bench chaos ablation lint format clean
 
 help:
 	@grep -E '^[a-z-]+:.*#' $(MAKEFILE_LIST) | sed -E 's/:[^#]*#/\t/'
@@ -23,7 +23,7 @@ train: setup  # the small model on the mini corpus
 	$(BIN)/python train.py hparams/mini.yaml
 
 separate: train  # the two voices of a test mixture
-	$(BIN)/python -m sfsrnet_modules.separate $(RESULTS)/example/mixture.wav --model $(RESULTS)/model -o $(RESULTS)/example
+	$(BIN)/python -m sfsrnet_modules.separate $(RESULTS)/example/mixture.wav --model $(RESULTS)/model -o $(RESULTS)/example --force
 
 picture: separate  # spectrograms before and after super-resolution
 	$(BIN)/python -m sfsrnet_modules.example $(RESULTS)/example --model $(RESULTS)/model
@@ -46,8 +46,15 @@ test-web: setup $(CHROMIUM)  # the page in a real browser
 	        "browser of its kind: make test-web CHROMIUM=/usr/bin/google-chrome" >&2; exit 1; }
 	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium
 
-bench: setup  # speed and memory beside SpeechBrain's own code: benchmarks/speed.md, about 15 minutes
+bench: setup  # speed and memory beside SpeechBrain's own code: benchmarks/speed.md, memory.md
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.memory
+
+chaos: setup  # trainings killed, starved and damaged at random moments: benchmarks/chaos.md
+	$(BIN)/python -m benchmarks.chaos
+
+ablation: setup  # the paper's tables at a small size, DATA=folder of speech: benchmarks/ablation.md
+	$(BIN)/python -m benchmarks.ablation --data_folder $(DATA)
 
 lint: setup
 	$(BIN)/ruff check .
