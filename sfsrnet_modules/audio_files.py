@@ -99,12 +99,16 @@ def write_voices(blocks: Iterable[np.ndarray], paths: list[Path], sample_rate: i
     blocks = iter(blocks)
     first = next(blocks)  # what can't be separated leaves no folder behind
     folder = paths[0].parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as spool:
-        peak = _spool(chain([first], blocks), spool)
-        gain = min(1.0, PEAK / peak) if peak else 1.0
-        with whole_or_not_at_all(paths) as partials:
-            _write_wavs(spool, gain, partials, sample_rate)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as spool:
+            peak = _spool(chain([first], blocks), spool)
+            gain = min(1.0, PEAK / peak) if peak else 1.0
+            with whole_or_not_at_all(paths) as partials:
+                _write_wavs(spool, gain, partials, sample_rate)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"the voices can't be written to {folder}: {reason}") from error
     return gain
 
 
@@ -148,7 +152,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except (soundfile.LibsndfileError, AssertionError) as error:
-        raise OSError(f"{path} can't be written: is the disk full?") from error
+        raise OSError(f"writing {path} failed: is the disk full?") from error
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """SpeechBrain's pretrained interface to SFSRNet: separates tensors, streams and files."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,7 @@ class SFSRNetSeparation(SepformerSeparation):
         -------
         torch.Tensor
             [B, T, C]. SI-SNR leaves the scale of an estimate open in training: see
-            :func:`~sfsrnet_modules.levels.at_mixture_level`.
+            :func:`~sfsrnet_modules.mixture_level.at_mixture_level`.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class SFSRNetSeparation(SepformerSeparation):
         if rate not in ("model", "input"):
             raise ValueError(f"rate is {rate!r}: choose 'model' or 'input', the recording's own")
         model_rate = self.hparams.sample_rate
-        with open_recording(path) as file:
+        with _named(path), open_recording(path) as file:
             self._tell(file)
             blocks = (torch.from_numpy(mixture) for mixture in self._mixture(file))
             voices = (part.numpy() for part in self.stream(blocks, **options))
@@ -272,7 +272,9 @@ class SFSRNetSeparation(SepformerSeparation):
             told = _told(voices, lambda num_samples: progress(num_samples / sample_rate))
             gain = write_voices(told, paths, sample_rate)
         if gain < 1:
-            logger.warning(f"{path}: voices turned down by {gain:.2f}, so as not to clip")
+            logger.warning(
+                f"{path}: voices turned down by the factor {gain:.3f}, so as not to clip"
+            )
         return paths
 
     def voice_paths(self, folder: str | Path, name: str) -> list[Path]:
@@ -310,6 +312,15 @@ class SFSRNetSeparation(SepformerSeparation):
         except Exception as error:  # of any library that downloads
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{path} can't be read as audio: {reason}") from error
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Name the recording in what is said of its samples."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
 def _told(parts: Iterable[np.ndarray], progress: Callable[[int], object]) -> Iterator[np.ndarray]:

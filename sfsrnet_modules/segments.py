@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from sfsrnet_modules.levels import MixtureLevel
+from sfsrnet_modules.mixture_level import MixtureLevel
 from sfsrnet_modules.speaker_order import SpeakerOrder
 
 

@@ -228,7 +228,11 @@ def _log_to_stderr() -> Iterator[None]:
 
 
 def _device(name: str) -> str:
-    if torch.device(name).type == "cuda" and not torch.cuda.is_available():
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{name} is no device: cpu, or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
         raise argparse.ArgumentTypeError(f"{name}: PyTorch finds no CUDA device here")
     return name
 

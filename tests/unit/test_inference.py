@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from sfsrnet_modules import inference
-from sfsrnet_modules.inference import SFSRNetSeparation, at_mixture_level
-from sfsrnet_modules.separate import main, separate
+from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.mixture_level import at_mixture_level
 
 
 @pytest.fixture
@@ -56,14 +56,6 @@ def test_silence_stays_silence(separator, tmp_path):
     assert separator.separate_file(path).abs().max() < 1e-6
 
 
-def test_levels_come_from_the_mixture():
-    sources = torch.randn(2, 4000, 2) * torch.tensor([0.01, 0.3])
-    scaled = sources * torch.tensor([40.0, -0.2])  # SI-SNR leaves scale and sign open
-    levels = at_mixture_level(scaled, sources.sum(2)).square().mean(1)
-    change = 10 * torch.log10(levels / sources.square().mean(1))  # dB
-    assert change.abs().max() < 0.1
-
-
 def test_samples_that_are_not_finite_are_refused(separator):
     mixture = torch.randn(1, 800)
     mixture[0, 5] = torch.nan
@@ -71,29 +63,103 @@ def test_samples_that_are_not_finite_are_refused(separator):
         separator.separate_batch(mixture)
 
 
-def test_shell_writes_voices_and_names_what_it_cannot_read(model_folder, tmp_path, capsys):
-    good, bad = tmp_path / "talk.wav", tmp_path / "notes.wav"
-    soundfile.write(good, 0.1 * np.random.default_rng(0).standard_normal(8000), 8000)
-    bad.write_text("not audio")
-    arguments = [str(bad), str(good), "--model", str(model_folder), "-o", str(tmp_path / "out")]
-    assert main(arguments) == 1
-    assert "notes.wav can't be read as audio" in capsys.readouterr().err
-    written = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert written == ["talk_voice1.wav", "talk_voice2.wav"]
-    assert soundfile.info(tmp_path / "out" / "talk_voice1.wav").frames == 8000
+def noise(path, seconds=1.0, rate=8000, channels=1):
+    shape = (round(seconds * rate), channels)
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(shape), rate)
+    return path
+
+
+def test_estimates_on_request(separator):
+    mixture = torch.randn(1, 1000)
+    every = separator.separate_estimates(mixture, all_estimates=True)
+    assert every.shape == (3, 1, 1000, 2)  # after blocks 1 and 2, refined
+    for block in (1, 2):
+        assert torch.allclose(separator.separate_batch(mixture, block), every[block - 1], atol=1e-6)
+    before_sr, refined = separator.separate_estimates(mixture)
+    assert torch.allclose(before_sr, every[1], atol=1e-6) and torch.equal(refined, every[2])
+    with pytest.raises(ValueError, match="no estimate after block 7"):
+        separator.separate_batch(mixture, block=7)
+
+
+def test_a_short_recording_is_separated_in_one_piece(separator, tmp_path):
+    path = noise(tmp_path / "talk.wav", 2)
+    mixture = separator.load_mixture(path)
+    expected = at_mixture_level(separator.separate_batch(mixture), mixture)
+    assert torch.allclose(separator.separate_file(path), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (8000, 1), (11025, 1), (192000, 8)])
+def test_voices_at_the_recordings_rate_have_its_very_length(separator, tmp_path, rate, channels):
+    path = noise(tmp_path / "talk.wav", 2.0007, rate, channels)
+    num_samples = soundfile.info(path).frames
+    voices = separator.separate_file(path, rate="input", segment=1.0)
+    assert voices.shape == (1, num_samples, 2)
+    for written in separator.separate_long(path, tmp_path / "out"):
+        info = soundfile.info(written)
+        assert (info.frames, info.samplerate, info.channels) == (num_samples, rate, 1)
+
+
+def test_long_equals_stream_equals_file(separator, tmp_path):
+    path = noise(tmp_path / "talk.wav", 5)
+    seconds = []
+    options = {"segment": 2.0, "overlap": 0.4, "block": 1}
+    written = separator.separate_long(path, tmp_path, progress=seconds.append, **options)
+    assert written == [tmp_path / "talk_voice1.wav", tmp_path / "talk_voice2.wav"]
+    assert sum(seconds) == pytest.approx(5)
+    voices = separator.separate_file(path, **options)[0]
+    blocks = separator.load_mixture(path)[0].split(999)
+    assert torch.allclose(torch.cat(list(separator.stream(blocks, **options))), voices, atol=1e-6)
+    for voice, wav in zip(voices.mT, written, strict=True):
+        assert np.abs(soundfile.read(wav)[0] - voice.numpy()).max() < 1e-4
+
+
+def test_gain_and_channels_are_told(separator, tmp_path, caplog, monkeypatch):
+    path = noise(tmp_path / "loud.wav", 1, 8000, 2)
+    loud = torch.tensor([[2.0, 0.5], [-1.0, 0.2]])
+    monkeypatch.setattr(separator, "stream", lambda blocks, **_: iter([loud for _ in blocks]))
+    with caplog.at_level("INFO"):
+        first, second = (soundfile.read(p)[0] for p in separator.separate_long(path, tmp_path))
+    assert np.allclose(first, [0.99, -0.495], atol=1e-4)
+    assert np.allclose(second, [0.2475, 0.099], atol=1e-4)
+    assert "2 channels averaged to one" in caplog.text
+    assert "voices turned down by the factor 0.495" in caplog.text
+
+
+def test_a_rate_below_the_models_is_told(separator, tmp_path, caplog):
+    assert separator.separate_file(noise(tmp_path / "phone.wav", 1, 4000)).shape == (1, 8000, 2)
+    assert "has 4000 Hz, the model was trained on 8000 Hz" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"segment": 0.5}, {"overlap": 0}])
+def test_segments_too_short_to_tell_voices_apart(separator, options):
+    with pytest.raises(ValueError, match="segments of"):
+        separator.stream([torch.randn(1, 800)], **options)
+
+
+def test_unknown_rate(separator, tmp_path):
+    with pytest.raises(ValueError, match="choose 'model' or 'input'"):
+        separator.separate_file(noise(tmp_path / "talk.wav"), rate="8000")
 
 
 def test_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(SystemExit) as stopped:
-        main(["talk.wav", "--model", str(tmp_path)])
-    assert f"error: no model at {tmp_path}" in stopped.value.code
+    with pytest.raises(ValueError, match=f"no model at {tmp_path}"):
+        SFSRNetSeparation.from_hparams(tmp_path)
 
 
-def test_a_voice_that_would_clip_turns_all_down_alike(separator, tmp_path, capsys):
-    path = tmp_path / "loud.wav"
-    separator.separate_file = lambda path: torch.tensor([[[2.0, 0.5], [-1.0, 0.2]]])
-    first, second = (soundfile.read(p)[0] for p in separate(separator, path, tmp_path))
-    assert np.allclose(first, [0.99, -0.495], atol=1e-4) and np.allclose(
-        second[0], 0.2475, atol=1e-4
-    )
-    assert "turned down by the factor 0.49" in capsys.readouterr().out
+def test_folder_with_broken_weights_is_named(model_folder):
+    (model_folder / "model.ckpt").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=f"no model at {model_folder}"):
+        SFSRNetSeparation.from_hparams(model_folder)
+
+
+def test_missing_default_model_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "DEFAULT_MODEL", tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"the default model is not at .*gone"):
+        SFSRNetSeparation.from_hparams(tmp_path / "gone")
+
+
+def test_default_model_separates():
+    if not inference.DEFAULT_MODEL.is_dir():
+        pytest.skip(f"the default model is missing: {inference.DEFAULT_MODEL}")
+    separator = SFSRNetSeparation.from_hparams()
+    assert separator.separate_batch(torch.randn(1, 4000)).shape == (1, 4000, 2)

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from speechbrain.inference.separation import SepformerSeparation
+from speechbrain.lobes.models.conv_tasnet import MaskNet
 from speechbrain.lobes.models.dual_path import SepformerWrapper
 
 from sfsrnet_modules.dual_path import DualPathSeparator
-from sfsrnet_modules.pretrained import PARTS, load_stock_weights
+from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.pretrained import PARTS, from_stock, load_stock_weights
 
 SIZES = {
     "encoder_out_nchannels": 16,
@@ -15,6 +18,57 @@ SIZES = {
     "intra_dffn": 32,
     "inter_dffn": 32,
 }
+
+# as of speechbrain/sepformer-wsj02mix, with small layers
+HPARAMS = """
+sample_rate: 8000
+num_spks: 2
+Encoder: !new:speechbrain.lobes.models.dual_path.Encoder
+    kernel_size: 16
+    out_channels: 16
+SBtfintra: !new:speechbrain.lobes.models.dual_path.SBTransformerBlock
+    num_layers: 1
+    d_model: 16
+    nhead: 2
+    d_ffn: 32
+    dropout: 0
+    use_positional_encoding: True
+    norm_before: True
+SBtfinter: !new:speechbrain.lobes.models.dual_path.SBTransformerBlock
+    num_layers: 1
+    d_model: 16
+    nhead: 2
+    d_ffn: 32
+    dropout: 0
+    use_positional_encoding: True
+    norm_before: True
+MaskNet: !new:speechbrain.lobes.models.dual_path.Dual_Path_Model
+    num_spks: !ref <num_spks>
+    in_channels: 16
+    out_channels: 16
+    num_layers: 2
+    K: 20
+    intra_model: !ref <SBtfintra>
+    inter_model: !ref <SBtfinter>
+    norm: ln
+    linear_layer_after_inter_intra: False
+    skip_around_intra: True
+Decoder: !new:speechbrain.lobes.models.dual_path.Decoder
+    in_channels: 16
+    out_channels: 1
+    kernel_size: 16
+    stride: 8
+    bias: False
+modules:
+    encoder: !ref <Encoder>
+    decoder: !ref <Decoder>
+    masknet: !ref <MaskNet>
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        encoder: !ref <Encoder>
+        masknet: !ref <MaskNet>
+        decoder: !ref <Decoder>
+"""
 
 
 def wrapped(stock: SepformerWrapper) -> DualPathSeparator:
@@ -51,3 +105,28 @@ def test_missing_file_is_named(published):
     (folder / "decoder.ckpt").unlink()
     with pytest.raises(ValueError, match=r"decoder\.ckpt"):
         load_stock_weights(wrapped(SepformerWrapper(**SIZES)), str(folder))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_published_folder_separates_as_speechbrain_does(published, trained):
+    stock, folder = published
+    if trained:  # no two layers alike any more
+        for parameter in stock.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        for name in PARTS:
+            torch.save(getattr(stock, name).state_dict(), folder / f"{name}.ckpt")
+    (folder / "hyperparams.yaml").write_text(HPARAMS)
+    ours = SFSRNetSeparation.from_hparams(folder)
+    theirs = SepformerSeparation.from_hparams(str(folder))
+    mixture = torch.randn(2, 4001)
+    expected = theirs.separate_batch(mixture)
+    assert expected.norm() > 0
+    assert (ours.separate_batch(mixture) - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_published_conv_tasnet_keeps_its_mask_network():
+    parts = SepformerWrapper(**SIZES)
+    masknet = MaskNet(16, 8, 16, 3, 2, 1, C=2)
+    model = from_stock(parts.encoder, masknet, parts.decoder).eval()
+    assert model.separator.masknet is masknet
+    assert model(torch.randn(1, 800)).shape == (1, 1, 800, 2)

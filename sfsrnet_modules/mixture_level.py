@@ -18,7 +18,7 @@ class MixtureLevel:
     >>> level = MixtureLevel()
     >>> for part in (slice(0, 400), slice(400, 800)):
     ...     level.hear(estimates[:, part], sources.sum(2)[:, part])
-    >>> torch.allclose(level.gains(), torch.tensor([10.0, 1 / 7]), atol=1e-3)
+    >>> torch.allclose(level.gains(), torch.tensor([10.0, 1 / 7]), rtol=1e-3)
     True
     """
 
