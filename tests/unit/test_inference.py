@@ -147,7 +147,7 @@ def test_folder_without_a_model_is_named(tmp_path):
 
 
 def test_folder_with_broken_weights_is_named(model_folder):
-    (model_folder / "model.ckpt").write_bytes(b"not weights")
+    (model_folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ValueError, match=f"no model at {model_folder}"):
         SFSRNetSeparation.from_hparams(model_folder)
 
