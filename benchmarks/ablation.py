@@ -154,9 +154,11 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--jobs", type=int, default=1, help="rows that are trained at a time")
     parser.add_argument("--ms", action="store_true", help="time the models instead")
     parser.add_argument("--write", action="store_true", help="write the tables alone")
-    parser.add_argument("--folder", type=Path, default=Path("results/ablation").resolve())
+    parser.add_argument("--folder", type=Path, default=ROOT / "results/ablation")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/ablation.md")
-    return parser.parse_known_args(arguments)
+    args, extra = parser.parse_known_args(arguments)
+    args.folder = args.folder.resolve()  # train.py runs in the project's folder
+    return args, extra
 
 
 if __name__ == "__main__":

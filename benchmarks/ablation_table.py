@@ -37,7 +37,7 @@ def write_report(folder: Path, output: Path) -> Path:
     Path
         The file.
     """
-    parts = [HEAD]
+    parts = [HEAD.rstrip()]
     for name, (title, base, keys) in TABLES.items():
         parts += [f"## {title}", *_table(folder, base, keys), *_notes(folder, name, keys)]
     output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -48,7 +48,7 @@ def _table(folder: Path, base: str, keys: list[str]) -> list[str]:
     runs = {key: finished(folder / key) for key in keys}
     times = _read(folder / "milliseconds.json")
     header, rows = list(HEADER), []
-    if any(ROWS[key].paper for key in keys):
+    if sum(ROWS[key].paper != "" for key in keys) > 2:  # a table of the paper's
         header.append("paper, SI-SNRi")
     if any(key in times for key in keys) or any(ROWS[key].paper_ms for key in keys):
         header += ["ms", "ms, published size", "paper, ms on an RTX 2070 Super"]
