@@ -50,7 +50,8 @@ after each epoch's training and after its validation) is trained undisturbed, by
 processes (gloo, loopback). Then with a fault at a random moment of the whole run, from the start of
 the program to the end of the test, and once more with the same command. A trial has *survived* if
 the second run ends, and every loss of every step that either run logged, the exported weights and
-test_results.csv equal those of the undisturbed run bit for bit; else it is *lost*.
+test_results.csv equal those of the undisturbed run bit for bit; else it is *lost*. A run that goes
+on without a lost recording draws others: then every step must be there, with a finite loss.
 
 {table}
 
@@ -58,7 +59,8 @@ test_results.csv equal those of the undisturbed run bit for bit; else it is *los
 before or after. *Done again*: steps of the second run that the first had done, median and most.
 Processes are forked from one that has imported the libraries, each in a session of its own; signals
 go to a rank and its loader's workers. A rank left over when another is killed must end by itself
-within {patience} s: {hanging} did not.
+within {patience} s: {hanging} did not, as one does that still waits for the other to join; torchrun
+ends it, and srun with `--kill-on-bad-exit`.
 
 {notes}
 """
