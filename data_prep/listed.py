@@ -129,17 +129,20 @@ def _scan(
 def _draw_by_source(
     pool: pd.DataFrame, num_spks: int, number: int, rng: np.random.Generator, **options
 ) -> pd.DataFrame:
-    """Draws `number` mixtures of each source that has speakers enough in this part."""
+    """Draws `number` mixtures of each source that has speakers enough in this part.
+
+    That is twice as many as a mixture has: the figures of a single pair would say little.
+    """
     tables = []
     for source, group in pool[pool["duration"] >= MIN_MIXED].groupby("source"):
-        if group["speaker"].nunique() < num_spks:
-            logger.info("%s: too few speakers kept for mixtures of %d", source, num_spks)
+        if group["speaker"].nunique() < 2 * num_spks:
+            logger.info("%s: too few speakers are kept for mixtures of %d", source, num_spks)
             continue
         table = draw_mixtures(group, number=number, num_spks=num_spks, rng=rng, **options)
         tables.append(table.assign(ID=f"{source}-" + table["ID"], source=source))
     if not tables:
         raise ValueError(
-            f"No source has {num_spks} speakers kept for validation or test (every {EVERY}th): "
+            f"No source has {2 * num_spks} speakers kept for validation or test (every {EVERY}th): "
             "add speakers to its manifest.csv, or leave that file away and sort the recordings "
             "into one folder a speaker"
         )

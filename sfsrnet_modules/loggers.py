@@ -5,12 +5,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from speechbrain.utils.distributed import run_on_main
-from speechbrain.utils.train_logger import WandBLogger
 
 RUN = "wandb.id"  # file in the output folder: a run that goes on is the same run there
 
 
-def wandb_logger(project: str, output_folder: str | os.PathLike) -> WandBLogger:
+def wandb_logger(project: str, output_folder: str | os.PathLike) -> "WandBLogger":  # noqa: F821  imported late
     """Log to a project at Weights & Biases, or to the output folder with ``WANDB_MODE=offline``.
 
     Arguments
@@ -36,6 +35,8 @@ def wandb_logger(project: str, output_folder: str | os.PathLike) -> WandBLogger:
             f"wandb is {project!r} but the package is not installed: `pip install wandb`, or leave "
             "the key null; TensorBoard's log is written anyway"
         ) from error
+    from speechbrain.utils.train_logger import WandBLogger  # says at once what it lacks
+
     path = Path(output_folder, RUN)
     if not path.exists():
         run_on_main(path.write_text, args=[uuid4().hex])
