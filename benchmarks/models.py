@@ -3,6 +3,7 @@
 import time
 from functools import cache
 from statistics import median
+from threading import Lock
 
 import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU-only torch
 
@@ -16,6 +17,7 @@ from benchmarks.about import ROOT
 from benchmarks.rows import AS_SMALL, DPRNN, SMALL, SMALL_DPRNN, Row
 from sfsrnet_modules.complexity import count_parameters, macs_per_second
 
+LOADING = Lock()
 ROUNDS = 7  # of the timing, in which all rows take turns
 
 
@@ -39,7 +41,8 @@ def build(row: Row, extra: dict[str, str] | None = None) -> dict:
     """What the row's yaml file describes, with the row's options and `extra` ones."""
     options = {"data_folder": "/nowhere", **options_of(row), **(extra or {})}
     overrides = "\n".join(f"{key}: {value}" for key, value in options.items())
-    with open(ROOT / row.file, encoding="utf-8") as file:
+    # one at a time: HyperPyYAML keeps its constructors in a class that all threads share
+    with LOADING, open(ROOT / row.file, encoding="utf-8") as file:
         return load_hyperpyyaml(file, overrides, overrides_must_match=True)
 
 

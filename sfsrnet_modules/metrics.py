@@ -87,8 +87,8 @@ def sdrs(estimates: Tensor, sources: Tensor) -> Tensor:
     """SDR of BSS-eval (Vincent et al., 2006), where a filter of 512 taps is no distortion.
 
     Equal to ``torchmetrics.functional.audio.signal_distortion_ratio``, but a source's system of
-    equations is set up once for all its estimates and solved by Levinson's recursion, in a fifth of
-    the time for a single estimate (``benchmarks/scoring.md``).
+    equations is set up once for all its estimates and solved by Levinson's recursion, in less time
+    (``benchmarks/scoring.py``).
 
     Arguments
     ---------

@@ -68,11 +68,11 @@ def test_other_options_are_not_mixed_with_a_finished_row(arguments):
 
 
 def test_a_failed_row_is_left_empty_with_its_error(arguments):
-    changed = [*arguments, "--low_rate", "none"]
+    changed = [*arguments, "--lr_schedule", "none"]
     changed[changed.index("--folder") + 1] += "-failing"
     main(changed)
     with open(option(arguments, "output"), encoding="utf-8") as file:
-        assert "not finished, seed 1234: error: low_rate is 'none'" in file.read()
+        assert "not finished, seed 1234: error: lr_schedule is 'none'" in file.read()
     with open(f"{option(changed, 'folder')}/full/1234/run.json", encoding="utf-8") as file:
         assert json.load(file)["minutes"] > 0
 
