@@ -48,16 +48,23 @@ def test_ablation_row_builds(row):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "overrides", "millions", "giga_macs"),
-    [
-        ("sfsrnet.yaml", "", 58.23, 216.0),
-        ("sfsrnet.yaml", "head: gated", 59.81, 216.4),
-        ("sepformer.yaml", "", 25.68, 69.0),
-        ("sepformer.yaml", "super_resolution: !ref <sr>", 32.35, 177.4),
-        ("mini.yaml", "", 0.86, 1.38),
-    ],
+SIZES = (  # name, overrides, parameters in M, multiply-accumulates in G for a second of audio
+    ("sfsrnet.yaml", "", 58.23, 216.0),
+    ("sfsrnet.yaml", "head: gated", 59.81, 216.4),
+    ("sepformer.yaml", "", 25.68, 69.0),
+    ("sepformer.yaml", "super_resolution: !ref <sr>", 32.35, 177.4),
+    ("mini.yaml", "", 0.86, 1.38),
+    ("small.yaml", "", 0.87, 0.96),
+    ("dprnn.yaml", "", 9.27, 114.4),
+    ("convtasnet.yaml", "", 10.11, 111.6),
 )
+
+
+def test_every_file_states_its_size():
+    assert {name for name, *_ in SIZES} == {path.name for path in FILES}
+
+
+@pytest.mark.parametrize(("name", "overrides", "millions", "giga_macs"), SIZES)
 def test_size_and_cost(name, overrides, millions, giga_macs):
     model = build(name, overrides)["model"]
     assert count_parameters(model) / 1e6 == pytest.approx(millions, abs=0.01)
