@@ -71,8 +71,8 @@ does 20 TFLOP/s {at20:.0f} ms. Batch 1 of 4 s a GPU, {epochs} epochs; two checkp
 
 ## Where it stops
 
-- **Batch.** 64 GPUs take 64 items a step: an epoch of WSJ0-2mix has {steps64} steps, the paper's
-  has {steps1}. The model sees as many items, but is stepped a 64th as often; the learning rate
+- **Batch.** 64 GPUs take 64 items a step: an epoch of WSJ0-2mix has {steps64} steps, that of one
+  GPU has {steps1}. The model sees as many items, but is stepped a 64th as often; the learning rate
   has to be chosen anew, and an epoch of large batches is expected to bring less than one of small
   ones (not measured here). This, not the machine, is the first limit of WSJ0-2mix.
 - **Network.** Within a node the all-reduce of {megabytes:.0f} MB takes {inside:.1f} ms and hides.

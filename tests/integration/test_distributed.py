@@ -183,10 +183,18 @@ def tensorboard_steps(folder: Path) -> list[int]:
     return [event.step for event in events.Scalars("si_snr_i/valid")]
 
 
+def validated_worse_and_worse(folder: Path) -> None:
+    from sfsrnet_modules import brain
+
+    scores = iter((3.0, 2.0, 1.0))
+    brain._quality = lambda stats: {"si_snr_i": next(scores), "weights": "model"}
+
+
 def test_patience_ends_a_run_that_no_longer_improves(corpus, tmp_path):  # noqa: F811
-    run(tmp_path, corpus, 1, lr=0, patience=1, number_of_epochs=9)
+    keys = {"patience": 2, "number_of_epochs": 9, "items_per_epoch": 2}
+    run(tmp_path, corpus, 1, validated_worse_and_worse, **keys)
     log = (tmp_path / "results" / "train_log.txt").read_text().splitlines()
-    assert len(log) == 3  # the second epoch is no better than the first, then comes the test
+    assert len(log) == 4  # two epochs are worse than the first, then comes the test
 
 
 def _newest(folder: Path, name: str) -> dict:
