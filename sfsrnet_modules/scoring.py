@@ -1,9 +1,11 @@
 """Scores the items of a test in other processes, while the next ones are separated."""
 
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process, resource_tracker
 from threading import Thread
 
 import torch
@@ -17,6 +19,7 @@ from sfsrnet_modules.metrics import (
     perceptual_measures,
     score_all,
 )
+from sfsrnet_modules.preemption import SIGNALS
 
 logger = get_logger(__name__)
 
@@ -91,7 +94,8 @@ class Scoring:
             done.set_result(score_item(*item, *self.options))
             self.futures.append(done)
             return
-        self.futures.append(self.pool.submit(score_item, *item, *self.options))
+        with _deaf():  # it starts processes as they are needed
+            self.futures.append(self.pool.submit(score_item, *item, *self.options))
         if len(self.futures) > self.backlog:
             self.futures[-self.backlog].result()
 
@@ -112,6 +116,20 @@ def _end_with_parent() -> None:
     """Leave no process behind where the one that separates is killed."""
     parent_process().join()
     os._exit(1)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that are started meanwhile take no notice of what tells a job to stop.
+
+    A cluster signals all that a job started; only the process that separates may act on it.
+    """
+    resource_tracker.ensure_running()  # the first time it lets SIGTERM through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _tell_what_is_left_out(measures: tuple[str, ...]) -> None:

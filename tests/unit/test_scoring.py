@@ -1,8 +1,10 @@
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,3 +82,17 @@ def test_estimates_have_names_with_and_without_super_resolution():
     assert name_estimates(estimates, True) == {"": 2, "_before_sr": 1, "_block1": 0}
     assert name_estimates(estimates, False) == {"": 2, "_block1": 0, "_block2": 1}
     assert name_estimates(estimates[:1], False) == {"": 0}
+
+
+def test_a_job_told_to_stop_keeps_its_scoring_processes():
+    scoring = Scoring(8000, num_workers=1, measures=())
+    first, second = items(2)
+    scoring.add(*first)
+    scoring.futures[0].result()
+    (worker,) = scoring.pool._processes
+    parent = int(Path(f"/proc/{worker}/stat").read_text().split()[3])  # the fork server
+    for process in (worker, parent):
+        os.kill(process, signal.SIGTERM)
+        os.kill(process, signal.SIGUSR1)
+    scoring.add(*second)
+    assert len(scoring.rows()) == 2
