@@ -10,6 +10,7 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 
 # isort: split
 import pandas as pd
+import torch
 
 from data_prep.mixtures import FixedMixtures
 from sfsrnet_modules.evaluation import (
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             args.data_folder,
             args.noise_folder,
         )
+        torch.set_num_threads(max(1, torch.get_num_threads() - args.workers))  # they need cores
         scores = evaluate(separator, test_set, args.every_block, args.bands, args.workers)
         write_results(scores, args.output)
         report(scores, others, args)

@@ -30,9 +30,10 @@ class Preemption:
         self.process = os.getpid()
 
     def listen(self) -> None:
-        """From here on remember the signals."""
+        """From here on remember the signals, also where what started this process blocks them."""
         for number in SIGNALS:
             signal.signal(number, self._remember)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def _remember(self, number: int, frame) -> None:
         if os.getpid() == self.process:
