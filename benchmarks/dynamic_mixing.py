@@ -27,6 +27,7 @@ import soundfile as sf
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.about import commit, processor, table
 from data_prep.audio import read_audio
 from data_prep.dynamic_mixing import DynamicMixing
 from data_prep.folder import find_audio
@@ -261,22 +262,19 @@ def _times(rates: list[float], reference: list[float] | None) -> str:
 
 
 def _table(header: str, rows: list[list]) -> str:
-    names = header.split("|")
-    lines = [names, ["---"] * len(names), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return table(header.split("|"), rows)
 
 
 def _machine(checkout: Path | None) -> dict[str, str]:
-    cpu = next(x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x)
     blobs = "not run, for want of `--speechbrain`"
     if checkout is not None:
         names = [name for name, _ in RECIPES.values()]
         blobs = ", ".join(f"{n} {_git('hash-object', _recipe(checkout, n))[:7]}" for n in names)
     return {
-        "commit": _git("describe", "--always", "--dirty"),
+        "commit": commit(),
         "load": f"{os.getloadavg()[0]:.1f}",
         "cores": str(len(os.sched_getaffinity(0))),
-        "cpu": cpu.split(": ")[1],
+        "cpu": processor(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "speechbrain")},
         "recipes": blobs,
