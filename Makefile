@@ -46,8 +46,8 @@ test-web: setup $(CHROMIUM)  # the page in a real browser
 	        "browser of its kind: make test-web CHROMIUM=/usr/bin/google-chrome" >&2; exit 1; }
 	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium
 
-bench: setup  # speed and memory beside SpeechBrain's own code: benchmarks/speed.md, memory.md
-	$(BIN)/python -m benchmarks.speed
+bench: setup  # speed and memory beside SpeechBrain's own code, DATA=folder of speech: benchmarks/speed.md, memory.md
+	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data_folder $(DATA))
 	$(BIN)/python -m benchmarks.memory
 
 chaos: setup  # trainings killed, starved and damaged at random moments: benchmarks/chaos.md

@@ -1,14 +1,14 @@
 """Cost of separating and of training, SpeechBrain's own code and ours side by side.
 
-``python -m benchmarks.speed`` writes ``benchmarks/speed.md`` and ``speed.png``, about 12 minutes on
-two idle cores; a GPU is used where there is one. ``--section NAME`` measures one section alone and
-keeps the others as they were measured last. All models have random weights, stock and ours the
-same. Rounds are interleaved, figures are medians, ratios are medians of each round's ratio. Peak
-memory is that of a process of its own. Asteroid is compared where it is installed.
+``python -m benchmarks.speed --data_folder SPEECH`` writes ``benchmarks/speed.md`` and
+``speed.png``, about 15 minutes on two idle cores; a GPU is used where there is one.
+``--section NAME`` measures one alone and keeps the others as they were measured last. Models have random
+weights, stock and ours the same. A section is a process: memory that other models left to reuse
+would change its figures. Rounds are interleaved, figures are medians, ratios are medians of each
+round's ratio. Peak memory is that of a process of its own. Asteroid is compared where it is installed.
 """
 
 import argparse
-import gc
 import json
 import os
 import re
@@ -34,16 +34,17 @@ from speechbrain.lobes.models.dual_path import SepformerWrapper
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from benchmarks.about import ROOT, commit, machine, table
 from sfsrnet_modules.complexity import macs_per_second
-from sfsrnet_modules.inference import cpu_has_bfloat16
+from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation, cpu_has_bfloat16
+from sfsrnet_modules.metrics import in_order, si_snrs
 
-ROOT = Path(__file__).resolve().parent.parent
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RATE = 8000  # Hz
-ROUNDS = {1: 5, 4: 3, 15: 1}  # of each length in seconds
-LONGEST = 60  # s, for the SepFormers alone
+ROUNDS = {1: 7, 4: 5, 15: 3, 60: 1}  # of each length in seconds
 MEMORY_AT = 15  # s
 BATCHES = (1, 2, 4)  # of 1 s
+AS_TRAINED = 20  # dB, about what the SepFormer reaches on WSJ0-2mix (paper)
 TRAIN_SEGMENT, TRAIN_ROUNDS = 2, 3  # s
 MEASURED = ROOT / "results/speed"  # what each section gave last
 
@@ -115,10 +116,12 @@ def has_bfloat16() -> bool:
     return cpu_has_bfloat16() if DEVICE == "cpu" else torch.cuda.is_bf16_supported()
 
 
-def available() -> tuple[list[str], list[str]]:
-    """The cases that can be measured here, and why the others cannot."""
+def available(only: str = "") -> tuple[list[str], list[str]]:
+    """The cases with `only` in their name that can be measured here, and why others cannot."""
     cases, reasons = [], []
     for case, (_, precision) in CASES.items():
+        if only not in case:
+            continue
         if "Asteroid" in case:
             try:
                 import asteroid.models  # noqa: F401
@@ -245,15 +248,15 @@ def noise(batch: int, length: float, *more: int) -> Tensor:
 # each returns lines of the report, and with a "curve" also {case: {length: ms per s of audio}}
 
 
-def separating_section(lengths: dict[int, int], only: str = "") -> dict:
+def separating_section(only: str) -> dict:
     """Cost of each length, after a round that is not counted where the length is short."""
-    cases, reasons = available()
-    cases = [case for case in cases if only in case]
+    cases, reasons = available(only)
     rates = peak_rates()
     separators = {case: separating(case) for case in cases}
     operations = {case: 2 * macs_per_second(CASES[case][0](), RATE) for case in cases}
     rows, curves = [], {case: {} for case in cases}
-    for length, rounds in lengths.items():
+    kind = "conv" if only == "SFSRNet" else "matrix"
+    for length, rounds in ROUNDS.items():
         mixture = noise(1, length)
         if length <= 4:
             interleaved(separators, mixture, 1)
@@ -261,31 +264,23 @@ def separating_section(lengths: dict[int, int], only: str = "") -> dict:
         for case in cases:
             cost = median(times[case]) / length
             curves[case][length] = 1e3 * cost
-            kind = "conv" if "SFSRNet" in case else "matrix"
             share = operations[case] / cost / rates[f"{kind} {CASES[case][1]}"]
-            rows.append(
-                f"| {case} | {length} | {1e3 * cost:.0f} | {cost:.3f} | {1 / cost:.2f} "
-                f"| {ratio(times, case)} | {share:.0%} |"
-            )
-            print(rows[-1], flush=True)
+            figures = f"{1e3 * cost:.0f}", f"{cost:.3f}", f"{1 / cost:.2f}", ratio(times, case)
+            rows.append([case, length, *figures, f"{share:.0%}"])
+            print(*rows[-1], sep=" | ", flush=True)
+    header = ["model", "s", "ms per s of audio", "real-time factor", "items/s (of 1 s)"]
+    header += ["times the baseline's speed", f"share of the {kind} rate"]
     peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
-    header = [
-        f"Measured peak rates, GFLOP/s: {peaks}. SFSRNet's share is that of the convolution, the "
-        "others' that of the matrix product.",
-        "",
-        "| model | s | ms per s of audio | real-time factor | items/s (of 1 s) "
-        "| times the baseline's speed | share of the peak rate |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    return {"lines": header + rows + ["", *reasons], "curves": curves}
+    lines = [f"Rates measured in this run, GFLOP/s: {peaks}.", "", table(header, rows)]
+    return {"lines": [*lines, "", *reasons], "curves": curves}
 
 
 def memory_section() -> dict:
-    rows = [f"| model | peak memory at {MEMORY_AT} s, GB |", "|---|---|"]
+    rows = []
     for case in available()[0]:
-        rows.append(f"| {case} | {peak_memory(case, MEMORY_AT, False) / 1e9:.2f} |")
-        print(rows[-1], flush=True)
-    return {"lines": rows}
+        rows.append([case, f"{peak_memory(case, MEMORY_AT, False) / 1e9:.2f}"])
+        print(*rows[-1], sep=" | ", flush=True)
+    return {"lines": [table(["model", f"peak memory at {MEMORY_AT} s, GB"], rows)]}
 
 
 def ratio(times: dict[str, list], case: str) -> str:
@@ -296,23 +291,49 @@ def ratio(times: dict[str, list], case: str) -> str:
 
 
 def batches_section() -> dict:
-    """Cost with the batch, and how near ours comes to the stock output."""
-    some = {case: separating(case) for case in available()[0] if "SepFormer" in case}
-    rows = [f"| ms per s of audio | {' | '.join(f'batch of {b}' for b in BATCHES)} |"]
-    rows.append("|---|" + "---|" * len(BATCHES))
-    costs = {case: [] for case in some}
+    some = {case: separating(case) for case in available("SepFormer")[0]}
+    costs = {case: [case] for case in some}
     for batch in BATCHES:
         times = interleaved(some, noise(batch, 1), 3)
         for case in some:
             costs[case].append(f"{1e3 * median(times[case]) / batch:.0f}")
-    rows += [f"| {case} | {' | '.join(costs[case])} |" for case in some]
-    rows += ["", "| model | its difference from SpeechBrain's output, dB |", "|---|---|"]
+    header = ["ms per s of audio", *(f"batch of {size}" for size in BATCHES)]
+    return {"lines": [table(header, list(costs.values()))]}
+
+
+def agreement_section(data_folder: str | None) -> dict:
+    """How near ours comes to SpeechBrain's output, and what bfloat16 does to separated speech."""
+    some = {case: separating(case) for case in available("SepFormer")[0]}
     mixture = noise(1, 4)
-    stock = some[STOCK](mixture)
+    stock = some[STOCK](mixture)  # [B, T, C]
+    rows = []
     for case in list(some)[1:]:
-        error = some[case](mixture)[-1] - stock
-        rows.append(f"| {case} | {20 * (error.norm() / stock.norm()).log10():.0f} |")
-    return {"lines": rows}
+        estimate = some[case](mixture)[-1]  # [B, T, C]
+        difference = 20 * ((estimate - stock).norm() / stock.norm()).log10()
+        lost = 10 * (1 + 10 ** ((AS_TRAINED + difference) / 10)).log10()
+        rows.append([case, f"{difference:.0f}", f"{lost:.3f}"])
+    header = ["model", "difference from SpeechBrain's output, dB"]
+    header += [f"what it takes from an SI-SNR of {AS_TRAINED} dB, dB"]
+    return {"lines": [table(header, rows), "", bfloat16_on_speech(data_folder)]}
+
+
+def bfloat16_on_speech(data_folder: str | None) -> str:
+    if data_folder is None or not has_bfloat16():
+        return "Trained model in bfloat16: not measured, for want of `--data_folder` or bfloat16."
+    load = partial(SFSRNetSeparation.from_hparams, source=str(DEFAULT_MODEL))
+    models = [load(run_opts={"precision": precision}) for precision in ("fp32", "bf16")]
+    with tempfile.TemporaryDirectory() as folder:
+        items = list(speech(folder, data_folder, num_test=10)["test_set"]())
+    moved = []
+    for item in items:
+        estimates = [model.separate_batch(item["mixture"][None])[0] for model in models]  # [T, C]
+        ordered = torch.stack([in_order(item["sources"], e.float()) for e in estimates])
+        scores = si_snrs(ordered, item["sources"]).mean(1)  # of float32, of bfloat16
+        moved.append((scores[1] - scores[0]).item())
+    return (
+        f"The shipped model in bfloat16 on {len(items)} mixtures of speech: SI-SNR moves by "
+        f"{np.mean(moved):+.4f} dB in the mean, by {np.abs(moved).max():.3f} dB at most."
+    )
 
 
 def training_section() -> dict:
@@ -323,30 +344,23 @@ def training_section() -> dict:
     interleaved(steps, sources, 1)
     times = interleaved(steps, sources, TRAIN_ROUNDS)
     peaks = {case: peak_memory(case, TRAIN_SEGMENT, True) for case in wanted}
-    rows = [
-        "| model | s a step | items/s | times the stock's speed | peak memory, GB | of the stock's "
-        "|",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for case in wanted:
+        cost = median(times[case])
         speed = median(a / b for a, b in zip(times[STOCK], times[case], strict=True))
-        rows.append(
-            f"| {case} | {median(times[case]):.2f} | {1 / median(times[case]):.2f} | {speed:.2f} "
-            f"| {peaks[case] / 1e9:.2f} | {peaks[case] / peaks[STOCK]:.0%} |"
-        )
-        print(rows[-1], flush=True)
-    return {"lines": [f"Segments of {TRAIN_SEGMENT} s, batch of 1.", "", *rows]}
+        memory = f"{peaks[case] / 1e9:.2f}", f"{peaks[case] / peaks[STOCK]:.0%}"
+        rows.append([case, f"{cost:.2f}", f"{1 / cost:.2f}", f"{speed:.2f}", *memory])
+        print(*rows[-1], sep=" | ", flush=True)
+    header = ["model", "s a step", "items/s", "times the stock's speed"]
+    header += ["peak memory, GB", "of the stock's"]
+    return {"lines": [f"Segments of {TRAIN_SEGMENT} s, batch of 1.", "", table(header, rows)]}
 
 
 def loader_section(data_folder: str | None) -> dict:
     """Items a second of dynamic mixing, and the share of the time that training waits for it."""
     step = training("SepFormer 26 M")
     with tempfile.TemporaryDirectory() as folder:
-        data = data_folder or write_voices(Path(folder) / "voices")
-        overrides = {"data_folder": str(data), "output_folder": folder, "segment": TRAIN_SEGMENT}
-        with open(ROOT / "hparams/sepformer.yaml", encoding="utf-8") as file:
-            params = load_hyperpyyaml(file, overrides | {"num_valid": 1, "num_test": 1})
-        params["prepare"]()
+        params = speech(folder, data_folder or write_voices(Path(folder) / "voices"))
         dataset = params["train_set"]()
         options = params["train_loader"] | {"batch_size": 1, "num_workers": 1}
         batches = iter(DataLoader(dataset, **options))
@@ -371,6 +385,16 @@ def loader_section(data_folder: str | None) -> dict:
     return {"lines": [line]}
 
 
+def speech(folder: str, data_folder: str | Path, num_test: int = 1) -> dict:
+    """The configuration of the SepFormer, its data prepared in `folder`."""
+    overrides = {"data_folder": str(data_folder), "output_folder": folder, "num_valid": 1}
+    overrides |= {"segment": TRAIN_SEGMENT, "num_test": num_test}
+    with open(ROOT / "hparams/sepformer.yaml", encoding="utf-8") as file:
+        params = load_hyperpyyaml(file, overrides)
+    params["prepare"]()
+    return params
+
+
 def write_voices(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for speaker in range(12):
@@ -386,30 +410,15 @@ def write_voices(folder: Path) -> Path:
 
 def measure(name: str, section: Callable[[], dict]) -> None:
     """Run a section and keep what it gave, with the circumstances."""
-    about, load, begin = machine(), os.getloadavg()[0], time.perf_counter()
+    about = f"commit {commit()}, {machine()}, {torch.get_num_threads()} threads"
+    gpu = torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU: its figures not measured"
+    load, begin = os.getloadavg()[0], time.perf_counter()
     torch.manual_seed(0)
     measured = section()
-    gc.collect()
     minutes = (time.perf_counter() - begin) / 60
-    measured["about"] = f"{about}, load of the machine before {load:.1f}, {minutes:.1f} minutes"
+    measured["about"] = f"{about}, {gpu}; load average {load:.1f} before; {minutes:.1f} minutes"
     MEASURED.mkdir(parents=True, exist_ok=True)
     (MEASURED / f"{name}.json").write_text(json.dumps(measured, indent=1), encoding="utf-8")
-
-
-def machine() -> str:
-    def git(*command: str) -> str:
-        done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        cpu = next((line.split(":")[1].strip() for line in file if "model name" in line), "CPU")
-    on_gpu = DEVICE == "cuda"
-    gpu = torch.cuda.get_device_name() if on_gpu else "no GPU: its figures are not measured"
-    changed = " with changes" if git("status", "--porcelain", "-uno") else ""
-    return (
-        f"commit {git('rev-parse', '--short', 'HEAD')}{changed}, PyTorch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads on {cpu}, {gpu}"
-    )
 
 
 def report(titles: dict[str, str]) -> None:
@@ -441,7 +450,7 @@ def plot(curves: dict, path: Path) -> None:
     for case, costs in curves.items():
         axes.plot(list(costs), list(costs.values()), marker="o", label=case)
     axes.set(xscale="log", yscale="log", xlabel="recording, s", ylabel="ms per s of audio")
-    axes.set_xticks([*ROUNDS, LONGEST], [str(length) for length in [*ROUNDS, LONGEST]])
+    axes.set_xticks(list(ROUNDS), [str(length) for length in ROUNDS])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -449,7 +458,7 @@ def plot(curves: dict, path: Path) -> None:
 
 
 INTRODUCTION = (
-    "SpeechBrain's and Asteroid's code beside ours, in one process with all rounds interleaved. "
+    "SpeechBrain's and Asteroid's code beside ours: a process a section, its rounds interleaved. "
     "Random weights (seed 0), stock and ours the same; batch of 1 unless said, 8 kHz."
 )
 
@@ -457,24 +466,35 @@ INTRODUCTION = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--section", choices=SECTIONS, help="measure this one alone")
-    parser.add_argument("--data_folder", help="speech for the loader: a folder a speaker")
+    parser.add_argument(
+        "--data_folder", help="speech, as for train.py, for the loader and bfloat16"
+    )
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "SECONDS"), help=argparse.SUPPRESS)
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
         print_peak(args.peak[0], int(args.peak[1]), args.train)
         return
-    for name in [args.section] if args.section else SECTIONS:
-        function = SECTIONS[name][1]
-        measure(name, partial(function, args.data_folder) if name == "loader" else function)
+    if args.section:
+        function = SECTIONS[args.section][1]
+        needs_data = args.section in ("loader", "agreement")
+        measure(args.section, partial(function, args.data_folder) if needs_data else function)
+    else:
+        data = ["--data_folder", args.data_folder] if args.data_folder else []
+        for name in SECTIONS:
+            command = [sys.executable, "-m", "benchmarks.speed", "--section", name, *data]
+            subprocess.run(command, cwd=ROOT, check=True)
     report({name: title for name, (title, _) in SECTIONS.items()})
 
 
 SECTIONS: dict[str, tuple[str, Callable]] = {
-    "separating": ("Separating", partial(separating_section, ROUNDS)),
-    "long": (f"Separating {LONGEST} s", partial(separating_section, {LONGEST: 1}, "SepFormer")),
+    "sepformer": ("Separating: SepFormer", partial(separating_section, "SepFormer")),
+    "sfsrnet": ("Separating: SFSRNet", partial(separating_section, "SFSRNet")),
+    "dprnn": ("Separating: DPRNN", partial(separating_section, "DPRNN")),
+    "convtasnet": ("Separating: Conv-TasNet", partial(separating_section, "Conv-TasNet")),
     "memory": ("Memory of separating", memory_section),
-    "batches": ("Batches, and agreement with SpeechBrain", batches_section),
+    "batches": ("Batches", batches_section),
+    "agreement": ("Agreement with SpeechBrain, and bfloat16", agreement_section),
     "training": ("Training", training_section),
     "loader": ("The loader", loader_section),
 }

@@ -22,8 +22,9 @@ from torch.nn.functional import dropout, scaled_dot_product_attention
 from sfsrnet_modules.linear import linear
 
 # Values that a CPU takes at a time: with what a layer makes of them, about its cache.
-SLICE = 2**19
-SHORT_ROW = 256  # positions: up to here a CPU is quicker in bfloat16 without the fused kernel
+SLICE = 2**20
+# Positions in a row: up to here a CPU is quicker without the fused kernel.
+SHORT_ROW = {torch.bfloat16: 256, torch.float32: 64}
 
 
 class LongPositionalEncoding(PositionalEncoding):
@@ -73,7 +74,7 @@ def self_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)  # [R, L, 3 * N]
     dropout_p = attention.dropout if attention.training else 0.0
     heads, length = attention.num_heads, x.shape[1]
-    if x.device.type == "cpu" and qkv.dtype == torch.bfloat16 and length <= SHORT_ROW:
+    if x.device.type == "cpu" and length <= SHORT_ROW.get(qkv.dtype, 0):
         attend = partial(_attend, _plain_attention, heads, dropout_p)
         y = in_slices(attend, qkv, heads * length**2)  # [R, L, N]
     else:
@@ -104,10 +105,11 @@ def in_slices(
     than `x` itself. Rows must not see each other. `values_per_row` counts what the function works
     on; by default L * N.
     """
-    rows = max(1, SLICE // (values_per_row or x[0].numel()))
-    if x.device.type != "cpu" or rows >= len(x):
+    values = len(x) * (values_per_row or x[0].numel())
+    if x.device.type != "cpu" or values <= SLICE:
         return function(x)
-    return torch.cat([function(part) for part in x.split(rows)])
+    slices = min(len(x), -(-values // SLICE))
+    return torch.cat([function(part) for part in x.tensor_split(slices)])
 
 
 class RowTransformer(nn.Module):
