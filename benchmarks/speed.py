@@ -2,10 +2,12 @@
 
 ``python -m benchmarks.speed --data_folder SPEECH`` writes ``benchmarks/speed.md`` and
 ``speed.png``, about 15 minutes on two idle cores; a GPU is used where there is one.
-``--section NAME`` measures one alone and keeps the others as they were measured last. Models have random
-weights, stock and ours the same. A section is a process: memory that other models left to reuse
-would change its figures. Rounds are interleaved, figures are medians, ratios are medians of each
-round's ratio. Peak memory is that of a process of its own. Asteroid is compared where it is installed.
+``--section NAME`` measures one alone and keeps the others as they were measured last.
+
+Models have random weights, stock and ours the same. Rounds are interleaved, figures are medians,
+ratios are medians of each round's ratio. A section is a process, as memory that other models left
+to reuse would change its figures: "kept" is the SepFormer with memory that is never given back.
+Peak memory is that of a process of its own. Asteroid is compared where it is installed.
 """
 
 import argparse
@@ -253,21 +255,24 @@ def separating_section(only: str) -> dict:
     cases, reasons = available(only)
     rates = peak_rates()
     separators = {case: separating(case) for case in cases}
-    operations = {case: 2 * macs_per_second(CASES[case][0](), RATE) for case in cases}
-    rows, curves = [], {case: {} for case in cases}
-    kind = "conv" if only == "SFSRNet" else "matrix"
+    all_times = {}
     for length, rounds in ROUNDS.items():
         mixture = noise(1, length)
         if length <= 4:
             interleaved(separators, mixture, 1)
-        times = interleaved(separators, mixture, rounds)
+        all_times[length] = interleaved(separators, mixture, rounds)
+        print(length, all_times[length], flush=True)
+    # last: counting runs the models in another way, which leaves memory to reuse
+    operations = {case: 2 * macs_per_second(CASES[case][0](), RATE) for case in cases}
+    kind = "conv" if only == "SFSRNet" else "matrix"
+    rows, curves = [], {case: {} for case in cases}
+    for length, times in all_times.items():
         for case in cases:
             cost = median(times[case]) / length
             curves[case][length] = 1e3 * cost
             share = operations[case] / cost / rates[f"{kind} {CASES[case][1]}"]
             figures = f"{1e3 * cost:.0f}", f"{cost:.3f}", f"{1 / cost:.2f}", ratio(times, case)
             rows.append([case, length, *figures, f"{share:.0%}"])
-            print(*rows[-1], sep=" | ", flush=True)
     header = ["model", "s", "ms per s of audio", "real-time factor", "items/s (of 1 s)"]
     header += ["times the baseline's speed", f"share of the {kind} rate"]
     peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in rates.items())
@@ -432,9 +437,10 @@ def report(titles: dict[str, str]) -> None:
             lines += [f"Not measured: `python -m benchmarks.speed --section {name}`.", ""]
             continue
         measured = json.loads(path.read_text(encoding="utf-8"))
-        command = f"`python -m benchmarks.speed --section {name}`"
+        environment = "".join(f"{key}={value} " for key, value in ENVIRONMENT.get(name, {}).items())
+        command = f"`{environment}python -m benchmarks.speed --section {name}`"
         lines += [*measured["lines"], "", f"{command}, {measured['about']}.", ""]
-        for case, costs in measured.get("curves", {}).items():
+        for case, costs in measured.get("curves", {}).items() if name not in ENVIRONMENT else ():
             curves.setdefault(case, {}).update({int(s): cost for s, cost in costs.items()})
     if curves:
         lines += ["![cost over length](speed.png)"]
@@ -469,26 +475,29 @@ def main() -> None:
     parser.add_argument(
         "--data_folder", help="speech, as for train.py, for the loader and bfloat16"
     )
+    parser.add_argument("--measure", choices=SECTIONS, help=argparse.SUPPRESS)
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "SECONDS"), help=argparse.SUPPRESS)
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
         print_peak(args.peak[0], int(args.peak[1]), args.train)
         return
-    if args.section:
-        function = SECTIONS[args.section][1]
-        needs_data = args.section in ("loader", "agreement")
-        measure(args.section, partial(function, args.data_folder) if needs_data else function)
-    else:
-        data = ["--data_folder", args.data_folder] if args.data_folder else []
-        for name in SECTIONS:
-            command = [sys.executable, "-m", "benchmarks.speed", "--section", name, *data]
-            subprocess.run(command, cwd=ROOT, check=True)
+    if args.measure:
+        function = SECTIONS[args.measure][1]
+        needs_data = args.measure in ("loader", "agreement")
+        measure(args.measure, partial(function, args.data_folder) if needs_data else function)
+        return
+    data = ["--data_folder", args.data_folder] if args.data_folder else []
+    for name in [args.section] if args.section else SECTIONS:
+        command = [sys.executable, "-m", "benchmarks.speed", "--measure", name, *data]
+        subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT.get(name, {}), check=True)
     report({name: title for name, (title, _) in SECTIONS.items()})
 
 
+ENVIRONMENT = {"kept": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}}
 SECTIONS: dict[str, tuple[str, Callable]] = {
     "sepformer": ("Separating: SepFormer", partial(separating_section, "SepFormer")),
+    "kept": ("Separating: SepFormer, memory kept", partial(separating_section, "SepFormer")),
     "sfsrnet": ("Separating: SFSRNet", partial(separating_section, "SFSRNet")),
     "dprnn": ("Separating: DPRNN", partial(separating_section, "DPRNN")),
     "convtasnet": ("Separating: Conv-TasNet", partial(separating_section, "Conv-TasNet")),
