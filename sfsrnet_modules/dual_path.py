@@ -83,6 +83,7 @@ class DualPathSeparator(MaskSeparator):
         self.num_estimates = len(masknet.dual_mdl) if every_block else 1
         if head == "linear":  # the gate would be left without a gradient
             del masknet.output, masknet.output_gate, masknet.end_conv1x1
+            _widen_masks(masknet)
         own_heads = 0 if shared_head else self.num_estimates - 1
         self.early_heads = nn.ModuleList(_Head(masknet) for _ in range(own_heads))
         _untie_copies(masknet.dual_mdl)
@@ -153,6 +154,13 @@ class _Head(nn.Module):
                 part = copy.deepcopy(getattr(masknet, name))
                 self.add_module(name, part)
                 _reset(part)
+
+
+def _widen_masks(masknet: Dual_Path_Model) -> None:
+    """Let the linear head give a mask for every filter where the blocks have other channels."""
+    filters, channels = masknet.conv1d.in_channels, masknet.conv1d.out_channels
+    if filters != channels:
+        masknet.conv2d = nn.Conv2d(channels, masknet.num_spks * filters, 1)
 
 
 def chunk(x: Tensor, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from speechbrain.lobes.models.dual_path import (
 from conftest import tiny_sfsrnet
 from sfsrnet_modules import transformer
 from sfsrnet_modules.dual_path import DualPathSeparator, chunk, overlap_add
-from sfsrnet_modules.transformer import ConvTransformerLayer
+from sfsrnet_modules.transformer import ConvTransformer, ConvTransformerLayer
 
 
 def stock_sepformer(**options) -> SepformerWrapper:
@@ -149,6 +149,25 @@ def test_an_estimate_a_block_in_training_and_the_last_alone_in_evaluation(head, 
     separator.eval()
     assert torch.allclose(separator(mixture), training[-1:], atol=1e-6)
     assert torch.allclose(separator(mixture, all_estimates=True), training, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["linear", "gated"])
+def test_encoder_may_have_other_filters_than_the_blocks_have_channels(head):
+    transformer = ConvTransformer(1, 8, 2, 16)
+    masknet = Dual_Path_Model(
+        24,
+        8,
+        transformer,
+        transformer,
+        num_layers=2,
+        K=20,
+        linear_layer_after_inter_intra=False,
+    )
+    decoder = Decoder(in_channels=24, out_channels=1, kernel_size=16, stride=8, bias=False)
+    separator = DualPathSeparator(Encoder(16, 24), masknet, decoder, head)
+    assert separator(torch.randn(3, 203)).shape == (2, 3, 203, 2)
+    masks = separator.masks(torch.rand(3, 24, 25), all_estimates=True)
+    assert [mask.shape for mask in masks] == 2 * [(3, 2, 24, 25)]
 
 
 def test_shared_head_is_one_head():
