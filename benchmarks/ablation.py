@@ -77,6 +77,7 @@ def run_row(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]
     state = {"command": command[1:], "commit": commit(), "machine": machine()}
     state |= size(build(ROWS[key], chosen))
     state |= {"outcome": "interrupted", "steps": args.steps, "minutes": before.get("minutes", 0)}
+    state["extra"] = " ".join(f"--{name} {value}" for name, value in extra.items())
     write_json(folder / RUN, state)
     threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // args.jobs))}
     begin = time.perf_counter()

@@ -138,11 +138,12 @@ def _provenance(folder: Path, name: str, keys: list[str]) -> str:
     runs = [run for key in keys for run in finished(folder / key).values()]
     told = {
         key: ", ".join(sorted({str(run[key]) for run in runs}))
-        for key in ("steps", "commit", "machine")
+        for key in ("steps", "extra", "commit", "machine")
     }
     parts = [f"Nothing of table {name} has been trained yet."]
     if runs:
-        parts = [f"{told['steps']} steps a row, commit {told['commit']}, {told['machine']}."]
+        budget = f"{told['steps']} steps a row{told['extra'] and ', all with '}{told['extra']}"
+        parts = [f"{budget}, commit {told['commit']}, {told['machine']}."]
     times = _read(folder / "milliseconds.json")
     timed = sorted({times[key]["machine"] for key in keys if key in times})
     parts += [f"ms: {about}" for about in timed]

@@ -54,7 +54,7 @@ SIZES = (  # name, overrides, parameters in M, multiply-accumulates in G for a s
     ("sepformer.yaml", "", 25.68, 69.0),
     ("sepformer.yaml", "super_resolution: !ref <sr>", 32.35, 177.4),
     ("mini.yaml", "", 0.86, 1.38),
-    ("small.yaml", "", 0.87, 0.96),
+    ("small.yaml", "", 1.01, 1.03),
     ("dprnn.yaml", "", 9.27, 114.4),
     ("convtasnet.yaml", "", 10.11, 111.6),
 )
