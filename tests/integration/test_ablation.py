@@ -9,6 +9,7 @@ from tests.integration.voices import write_corpus
 
 TINY = {
     "filters": 8,
+    "width": 8,
     "blocks": 2,
     "heads": 2,
     "ffn": 16,
