@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAMLError
+from speechbrain.utils.run_opts import RunOptions
 
 NO_DATA = (
     "no --data_folder given: name WSJ0-mix, LibriMix, or any folder with one sub-folder of "
@@ -17,7 +18,7 @@ NO_DATA = (
 )
 
 
-def load_hparams(arguments: list[str]) -> tuple[str, dict, str, dict]:
+def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     """Parse the command line and build what the yaml file describes.
 
     Arguments
@@ -29,10 +30,10 @@ def load_hparams(arguments: list[str]) -> tuple[str, dict, str, dict]:
     -------
     hparams_file : str
         The yaml file.
-    run_opts : dict
+    run_opts : RunOptions
         SpeechBrain's run options.
     overrides : str
-        The other keys, as yaml.
+        The other keys, and those of SpeechBrain's that the yaml file has too, as yaml.
     hparams : dict
         What was built.
 
@@ -43,6 +44,7 @@ def load_hparams(arguments: list[str]) -> tuple[str, dict, str, dict]:
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     try:
+        overrides = "\n".join([overrides, *_shared_options(hparams_file, run_opts)]).strip()
         with open(hparams_file, encoding="utf-8") as file:
             hparams = load_hyperpyyaml(file, overrides, overrides_must_match=True)
     except FileNotFoundError as error:
@@ -65,11 +67,24 @@ def load_hparams(arguments: list[str]) -> tuple[str, dict, str, dict]:
     return hparams_file, run_opts, overrides, hparams
 
 
+def _shared_options(hparams_file: str, run_opts: RunOptions) -> list[str]:
+    """The options given that are SpeechBrain's and keys of the file: the run's copy shows them."""
+    return [
+        f"{key}: {getattr(run_opts, key)}"
+        for key in _keys(hparams_file)
+        if key in run_opts.overridden_args
+    ]
+
+
+def _keys(hparams_file: str) -> list[str]:
+    with open(hparams_file, encoding="utf-8") as file:
+        return re.findall(r"^(\w+):", file.read(), flags=re.MULTILINE)
+
+
 def _unknown_key(message: str, hparams_file: str) -> str:
     """Name the key, and the one that was probably meant. `message` is HyperPyYAML's."""
     unknown = re.search(r"Override '(.*?)' not found", message).group(1)
-    with open(hparams_file, encoding="utf-8") as file:
-        known = re.findall(r"^(\w+):", file.read(), flags=re.MULTILINE)
+    known = _keys(hparams_file)
     close = difflib.get_close_matches(unknown, known, n=1)
     hint = f"did you mean --{close[0]}?" if close else f"its keys are {', '.join(known)}"
     return f"--{unknown} is neither a key of {hparams_file} nor a run option of SpeechBrain: {hint}"

@@ -45,3 +45,11 @@ def test_train_ends_with_that_sentence_and_no_trace():
     assert (
         done.stderr.startswith("error: no --data_folder given") and "Traceback" not in done.stderr
     )
+
+
+def test_options_of_speechbrain_that_are_keys_are_kept_with_the_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    arguments = ["hparams/mini.yaml", "--precision", "bf16", "--seed", "5", "--debug"]
+    _, run_opts, overrides, hparams = load_hparams(arguments)
+    assert run_opts.precision == hparams["precision"] == "bf16"
+    assert sorted(overrides.splitlines()) == ["precision: bf16", "seed: 5"]
