@@ -140,7 +140,8 @@ class TrainingRun:
     def command(self) -> str:
         """Repeat the command of the training, from what differs from its yaml file.
 
-        Folders are shortened to their names; SpeechBrain's own options are known where they are keys of the file.
+        Folders are shortened to their names; SpeechBrain's own options are known where they are
+        keys of the file.
         """
         origin = Path(self.hparams_file.read_text(encoding="utf-8").split("\n")[1].strip("# "))
         words = ["python", "train.py", f"hparams/{origin.name}"]
