@@ -160,16 +160,28 @@ class RealSuperResolution(nn.Module):
 
     def forward(self, mixture: Tensor, estimate: Tensor) -> Tensor:
         """Refine `estimate` [B, T, C] of `mixture` [B, T], as the original does."""
-        mixture_magnitude = _magnitude(*self.stft(mixture.unsqueeze(2)))  # [B, 1, F, L]
+        mixture_real, mixture_imaginary = self.stft(mixture.unsqueeze(2))  # [B, 1, F, L] each
+        mixture_magnitude = _magnitude(mixture_real, mixture_imaginary)  # [B, 1, F, L]
         real, imaginary = self.stft(estimate)  # [B, C, F, L] each
         magnitude = _magnitude(real, imaginary)  # [B, C, F, L]
         features = [mixture_magnitude, magnitude]
         if self.sr.heuristic:
             features.append(high_band_guess(mixture_magnitude, magnitude, self.sr.quotient))
-        residual = self.sr.layers(torch.cat(features, dim=1))  # [B, C, F, L]
-        change = torch.relu(magnitude + residual) - magnitude
-        gain = 1 + change / magnitude.clamp_min(FLOOR)  # [B, C, F, L], the phase stays
-        return self.stft.inverse(gain * real, gain * imaginary, estimate.shape[1])  # [B, T, C]
+        if self.sr.target == "magnitude":
+            residual = self.sr.layers(torch.cat(features, dim=1))  # [B, C, F, L]
+            change = torch.relu(magnitude + residual) - magnitude
+            gain = 1 + change / magnitude.clamp_min(FLOOR)  # [B, C, F, L], the phase stays
+            real, imaginary = gain * real, gain * imaginary
+        else:
+            floored = mixture_magnitude.clamp_min(FLOOR)
+            cos, sin = mixture_real / floored, mixture_imaginary / floored  # [B, 1, F, L]
+            features += [real * cos + imaginary * sin, imaginary * cos - real * sin]
+            share = self.sr.layers(torch.cat(features, dim=1)).chunk(2, dim=1)  # [B, C, F, L] each
+            of_mixture = self.sr.target == "complex_mask"
+            turn = (mixture_real, mixture_imaginary) if of_mixture else (cos, sin)
+            real = real + share[0] * turn[0] - share[1] * turn[1]
+            imaginary = imaginary + share[0] * turn[1] + share[1] * turn[0]
+        return self.stft.inverse(real, imaginary, estimate.shape[1])  # [B, T, C]
 
 
 def _magnitude(real: Tensor, imaginary: Tensor) -> Tensor:

@@ -55,13 +55,15 @@ def test_file_says_its_rate(exported):
     assert exported[1].get_modelmeta().custom_metadata_map["sample_rate"] == "8000"
 
 
-@pytest.mark.parametrize("heuristic", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"heuristic": False}, {"target": "complex_mask"}, {"target": "complex_residual"}],
+)
 @pytest.mark.parametrize("length", [16, 255, 1001])
-def test_form_for_onnx_gives_the_models_own_answer(length, heuristic):
+def test_form_for_onnx_gives_the_models_own_answer(length, options):
     model = tiny_sfsrnet()
-    if not heuristic:
-        sr = type(model.super_resolution)
-        model.super_resolution = sr(2, channels=(4, 4, 4), kernels=(3, 3, 3, 3), heuristic=False)
+    sr = type(model.super_resolution)
+    model.super_resolution = sr(2, channels=(4, 4, 4), kernels=(3, 3, 3, 3), **options)
     trained(model)
     mixture = torch.randn(2, length)
     with torch.inference_mode(), any_length():
