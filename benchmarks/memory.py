@@ -26,6 +26,7 @@ import sfsrnet_modules  # noqa: F401  before speechbrain
 # isort: split
 from speechbrain.inference.separation import SepformerSeparation
 
+from benchmarks.about import commit, processor
 from sfsrnet_modules.complexity import count_parameters
 from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
 
@@ -189,7 +190,7 @@ def write_report(
     report = REPORT.format(
         commit=commit(),
         cores=os.cpu_count(),
-        cpu=cpu(),
+        cpu=processor(),
         python=sys.version.split()[0],
         torch=torch.__version__,
         speechbrain=version("speechbrain"),
@@ -212,20 +213,6 @@ def write_report(
 
 def _parameters(model: str | Path) -> int:
     return count_parameters(SFSRNetSeparation.from_hparams(model, freeze_params=False))
-
-
-def commit() -> str:
-    """Return the commit that is measured."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
-def cpu() -> str:
-    """Return the processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(": ")[1] for line in lines if "model name" in line), "a processor")
 
 
 def _row(name: str, row: dict) -> str:
