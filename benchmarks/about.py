@@ -24,6 +24,18 @@ def machine(*packages: str) -> str:
     return f"{cores} cores of {processor()}, Python {platform.python_version()}, {names}"
 
 
+def facts() -> dict[str, str]:
+    """What the benchmarks' reports are filled in with, by name."""
+    return {
+        "commit": commit(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "cores": str(len(os.sched_getaffinity(0))),
+        "cpu": processor(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "speechbrain")},
+    }
+
+
 def commit() -> str:
     """The commit of the project, with "-dirty" where files differ from it."""
     command = ["git", "describe", "--always", "--dirty"]

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.dynamic_mixing import _machine, _table
+from benchmarks.about import facts, table
 from tests.integration.ranks import Job, options, steps
 from tests.integration.test_train import TINY
 from tests.integration.voices import write_corpus
@@ -275,7 +275,7 @@ def goes_on(chaos: Chaos, trial: Path) -> bool:
 def main() -> None:
     """Run all trials, and write the table beside this file."""
     arguments = _parse()
-    machine, begin = _machine(None), time.monotonic()
+    machine, begin = facts(), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="chaos"))
     chaos = Chaos(folder, arguments.seed)
     print(f"{folder}: undisturbed {chaos.whole} s", flush=True)
@@ -317,7 +317,7 @@ def report(arguments, machine: dict, faults: list[Fault], chaos: Chaos, minutes:
         interval=KEYS["ckpt_interval_steps"],
         patience=PATIENCE,
         hanging=chaos.hanging,
-        table=_table(header, [row(fault) for fault in faults]),
+        table=table(header.split("|"), [row(fault) for fault in faults]),
         notes="\n".join(notes),
     )
     arguments.output.write_text(text)

@@ -10,7 +10,6 @@ import importlib.util
 import io
 import multiprocessing
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -19,7 +18,6 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,7 @@ import soundfile as sf
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.about import commit, processor, table
+from benchmarks.about import facts, table
 from data_prep.audio import read_audio
 from data_prep.dynamic_mixing import DynamicMixing
 from data_prep.folder import find_audio
@@ -181,7 +179,9 @@ def compare(corpus: Path, checkout: Path | None, seed: int) -> str:
             row += [_spread(rates[key]), _times(rates[key], rates.get(theirs))]
         rows.append(row + start)
     rows.append(["LibriMix, clean, speed perturbed", "", _spread(rates["speed"]), *[""] * 5])
-    return _table("levels|SpeechBrain|ours|times|ours, files as they are|times|start|ours", rows)
+    return table(
+        "levels|SpeechBrain|ours|times|ours, files as they are|times|start|ours".split("|"), rows
+    )
 
 
 def by_workers(mixer: DynamicMixing) -> str:
@@ -193,7 +193,7 @@ def by_workers(mixer: DynamicMixing) -> str:
             _take(batches, 100)  # until the workers have started
             rates[workers].append(LOADED / _seconds(partial(_take, batches, LOADED)))
             del batches
-    return _table("workers|mixtures a second", [[key, _spread(rates[key])] for key in rates])
+    return table(["workers", "mixtures a second"], [[key, _spread(rates[key])] for key in rates])
 
 
 def memory(mixer: DynamicMixing) -> str:
@@ -205,7 +205,7 @@ def memory(mixer: DynamicMixing) -> str:
                 pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
                 usage = zip(*map(_usage, pids), strict=True)
                 rows.append([workers, count, *(", ".join(map(str, cells)) for cells in usage)])
-    return _table("workers|mixtures|RSS (MB)|PSS (MB)|open files", rows)
+    return table(["workers", "mixtures", "RSS (MB)", "PSS (MB)", "open files"], rows)
 
 
 def _pool(corpus: Path, part: str, measure: str) -> Path:
@@ -261,24 +261,12 @@ def _times(rates: list[float], reference: list[float] | None) -> str:
     return f"{np.median(np.divide(rates, reference)):.1f}" if reference else ""
 
 
-def _table(header: str, rows: list[list]) -> str:
-    return table(header.split("|"), rows)
-
-
 def _machine(checkout: Path | None) -> dict[str, str]:
     blobs = "not run, for want of `--speechbrain`"
     if checkout is not None:
         names = [name for name, _ in RECIPES.values()]
         blobs = ", ".join(f"{n} {_git('hash-object', _recipe(checkout, n))[:7]}" for n in names)
-    return {
-        "commit": commit(),
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "cores": str(len(os.sched_getaffinity(0))),
-        "cpu": processor(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "speechbrain")},
-        "recipes": blobs,
-    }
+    return facts() | {"recipes": blobs}
 
 
 def _git(*arguments: str | Path) -> str:

@@ -17,7 +17,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import distributed, nn
 
-from benchmarks.dynamic_mixing import _machine, _table
+from benchmarks.about import facts, table
 from conftest import ROOT
 from sfsrnet_modules.complexity import count_parameters, macs_per_second
 from tests.integration.ranks import _environment, _free_port, server
@@ -122,7 +122,7 @@ def paper_table(steps: list[float], size: int) -> str:
                 one, many = (hours(step, n, size, num_items) for n in (1, num_gpus))
                 row.append(f"{many:.1f} h (x {one / many:.1f})")
         rows.append(row)
-    return _table(header, rows)
+    return table(header.split("|"), rows)
 
 
 # --- Measured -------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def _spread(times: list[float]) -> str:
 
 def main() -> None:
     """Measure, and write the report beside this file."""
-    arguments, machine = _parse(), _machine(None)
+    arguments, machine = _parse(), facts()
     kinds = {
         "step of one process": ("alone", 1),
         "step of two that do not synchronise": ("alone", 2),
@@ -217,7 +217,7 @@ def main() -> None:
         network=NETWORK / 1e9,
         segment=SEGMENT,
         rounds=ROUNDS,
-        measured=_table("what|s", [[name, _spread(t)] for name, t in times.items()]),
+        measured=table(["what", "s"], [[name, _spread(t)] for name, t in times.items()]),
         predicted=pair + reduce,
         actual=both,
         error=both / (pair + reduce) - 1,
