@@ -52,6 +52,8 @@ class DualPathSeparator(MaskSeparator):
     checkpointing : bool
         True: training keeps only what enters each intra model, inter model and head, and computes
         the rest once more on the way back: less memory for about a third more time.
+    filterbank : str
+        What encoder and decoder begin as, "noise" (paper) or "sines", as in the plain separator.
 
     Example
     -------
@@ -75,10 +77,11 @@ class DualPathSeparator(MaskSeparator):
         shared_head: bool = False,
         every_block: bool = True,
         checkpointing: bool = False,
+        filterbank: str = "noise",
     ):
         if head not in ("linear", "gated"):
             raise ValueError(f"head is {head!r}: choose 'linear' (paper) or 'gated' (SpeechBrain)")
-        super().__init__(encoder, masknet, decoder)
+        super().__init__(encoder, masknet, decoder, filterbank)
         self.checkpointing = checkpointing
         self.num_estimates = len(masknet.dual_mdl) if every_block else 1
         if head == "linear":  # the gate would be left without a gradient

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 
+from sfsrnet_modules.filterbank import begin_as_sines
+
 
 class MaskSeparator(nn.Module):
     """Masks the encoded mixture and decodes: ``mixture [B, T] -> estimates [E, B, T, C]``.
@@ -27,6 +29,9 @@ class MaskSeparator(nn.Module):
         Frames to masks, [B, N, L] -> [C, B, N, L].
     decoder : speechbrain.lobes.models.dual_path.Decoder
         Frames to waveform, [B, N, L] -> [B, T].
+    filterbank : str
+        What encoder and decoder begin as. "noise": as PyTorch draws them (paper). "sines": see
+        :func:`~sfsrnet_modules.filterbank.begin_as_sines`.
 
     Example
     -------
@@ -40,11 +45,21 @@ class MaskSeparator(nn.Module):
 
     num_estimates = 1
 
-    def __init__(self, encoder: nn.Module, masknet: nn.Module, decoder: nn.Module):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        masknet: nn.Module,
+        decoder: nn.Module,
+        filterbank: str = "noise",
+    ):
+        if filterbank not in ("noise", "sines"):
+            raise ValueError(f"filterbank is {filterbank!r}: choose 'noise' (paper) or 'sines'")
         super().__init__()
         self.encoder = encoder
         self.masknet = masknet
         self.decoder = decoder
+        if filterbank == "sines":
+            begin_as_sines(encoder, decoder)
 
     def forward(
         self, mixture: Tensor, all_estimates: bool | None = None, block: int | None = None

@@ -3,6 +3,7 @@ import torch
 from speechbrain.lobes.models.conv_tasnet import MaskNet
 from speechbrain.lobes.models.dual_path import Decoder, Encoder
 
+from sfsrnet_modules.filterbank import windowed_sines
 from sfsrnet_modules.separator import MaskSeparator
 
 
@@ -40,3 +41,17 @@ def test_mixture_shorter_than_a_frame_is_refused(conv_tasnet):
 def test_mixture_without_a_batch_axis_is_refused(conv_tasnet):
     with pytest.raises(ValueError, match=r"shape \(800,\)"):
         conv_tasnet(torch.randn(800))
+
+
+def test_filterbank_begins_as_sines_where_asked_for():
+    parts = MaskNet(8, 8, 16, 3, 1, 1, C=2), Decoder(8, 1, 16, stride=8, bias=False)
+    separator = MaskSeparator(Encoder(16, 8), *parts, filterbank="sines")
+    sines = windowed_sines(8, 16)  # [N, K]
+    assert torch.equal(separator.encoder.conv1d.weight[:, 0], sines)
+    assert torch.equal(separator.decoder.weight[:, 0], sines)
+
+
+def test_unknown_filterbank_is_refused():
+    parts = MaskNet(8, 8, 16, 3, 1, 1, C=2), Decoder(8, 1, 16, stride=8, bias=False)
+    with pytest.raises(ValueError, match=r"'stft'.*'noise'.*'sines'"):
+        MaskSeparator(Encoder(16, 8), *parts, filterbank="stft")
