@@ -37,9 +37,8 @@ def begin_as_sines(encoder: nn.Module, decoder: nn.Module) -> None:
 def windowed_sines(num_filters: int, size: int) -> Tensor:
     """Cosine and sine of N / 4 frequencies, each with both signs, as the encoder ends in a ReLU.
 
-    With the window of half a sine for the encoder and again for the decoder, and a stride of half
-    a filter, decoding gives back what was encoded, up to a factor. They are as strong as the noise
-    that PyTorch draws.
+    The window is Hann's: half a sine, with which decoding would give back just what was encoded,
+    learnt a little slower. The filters are as strong as the noise that PyTorch draws.
 
     Arguments
     ---------
@@ -68,5 +67,5 @@ def windowed_sines(num_filters: int, size: int) -> Tensor:
     frequencies = (torch.arange(num_filters // 4) + 0.5) * 2 * math.pi / (num_filters // 2)
     phases = frequencies.unsqueeze(1) * time  # [N / 4, K]
     waves = torch.cat([phases.cos(), phases.sin()])  # [N / 2, K]
-    filters = torch.cat([waves, -waves]) * torch.cos(time * math.pi / size)  # [N, K]
+    filters = torch.cat([waves, -waves]) * torch.cos(time * math.pi / size) ** 2  # [N, K]
     return filters / filters.square().sum(1).mean().sqrt() / math.sqrt(3)
