@@ -1,13 +1,17 @@
-"""Writes ``benchmarks/ablation.md`` out of the folders of the ablation's runs."""
+"""Writes ``benchmarks/ablation.md`` and its picture out of the folders of the ablation's runs."""
 
 import json
 from pathlib import Path
 
+import matplotlib
 import pandas as pd
 
 from benchmarks.about import table
 from benchmarks.rows import AS_SMALL, ROWS, SMALL, TABLES
 from sfsrnet_modules.evaluation import interval, read_results
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 HEAD = """\
 # Ablation
@@ -18,12 +22,14 @@ test's items (of all seeds), and with the least and most of the seeds' means. "D
 row in bold, item by item. "Paper" is another task: the paper's own figures, models of 26 to 59 M
 parameters trained 100 epochs on WSJ0-2mix; only their order can be compared with ours. G MAC and ms
 are for a second of audio. Where a row is empty, the reason stands below its table.
+
+![Every row's difference to the row in bold, the black dot](ablation.png)
 """
 HEADER = ["row", "SI-SNRi", "seeds", "difference", "before SR", "M parameters", "G MAC", "minutes"]
 
 
 def write_report(folder: Path, output: Path) -> Path:
-    """Write every table, with empty rows for what was not run.
+    """Write every table, with empty rows for what was not run, and draw them beside it.
 
     Arguments
     ---------
@@ -41,7 +47,39 @@ def write_report(folder: Path, output: Path) -> Path:
     for name, (title, base, keys) in TABLES.items():
         parts += [f"## {title}", *_table(folder, base, keys), *_notes(folder, name, keys)]
     output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    _draw(folder, output.with_suffix(".png"))
     return output
+
+
+def _draw(folder: Path, picture: Path) -> None:
+    """Draw every row's difference to its table's base, with the interval."""
+    heights = [len(keys) + 1 for _, _, keys in TABLES.values()]
+    figure, panels = plt.subplots(
+        len(TABLES),
+        figsize=(9, 0.3 * sum(heights) + len(TABLES)),
+        height_ratios=heights,
+        layout="constrained",
+    )
+    for axes, (title, base, keys) in zip(panels, TABLES.values(), strict=True):
+        runs = {key: finished(folder / key) for key in [base, *keys]}
+        axes.plot(0, keys.index(base), "o", color="black")
+        for place, key in enumerate(keys):
+            gains = _gains(runs[key], runs[base] if key != base else None)
+            if gains is None:
+                continue
+            low, high = interval(gains.to_numpy())
+            axes.plot([low, high], [place, place], color="C0", linewidth=2)
+            axes.plot(gains.mean(), place, "o", color="C0")
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(keys)), [ROWS[key].title for key in keys], fontsize="small")
+        axes.set_ylim(len(keys) - 0.5, -0.5)
+        axes.set_title(title, fontsize="small")
+        axes.grid(axis="x", alpha=0.3)
+    panels[-1].set_xlabel(
+        "difference in SI-SNRi to the black dot's row, dB, with its 95 % interval over the items"
+    )
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
 
 
 def _table(folder: Path, base: str, keys: list[str]) -> list[str]:
@@ -82,15 +120,21 @@ def _figures(runs: dict[str, dict], base: dict[str, dict] | None) -> list[str]:
     all_scores = pd.concat(scores.values())
     means = [x["si_snr_i"].mean() for x in scores.values()]
     seeds = f"{len(means)}: {min(means):.2f} to {max(means):.2f}" if len(means) > 1 else "1"
-    gains = [
-        x["si_snr_i"].sub(base[seed]["scores"]["si_snr_i"]).dropna()
-        for seed, x in scores.items()
-        if base is not None and seed in base
-    ]
-    difference = _with_interval(pd.concat(gains), sign="+") if gains else ""
+    gains = _gains(runs, base)
+    difference = "" if gains is None else _with_interval(gains, sign="+")
     before = all_scores.get("si_snr_i_before_sr")
     before = "" if before is None else f"{before.mean():.2f}"
     return [_with_interval(all_scores["si_snr_i"]), seeds, difference, before]
+
+
+def _gains(runs: dict[str, dict], base: dict[str, dict] | None) -> pd.Series | None:
+    """The difference to the base, item by item, of all seeds that both have."""
+    gains = [
+        run["scores"]["si_snr_i"].sub(base[seed]["scores"]["si_snr_i"]).dropna()
+        for seed, run in runs.items()
+        if base is not None and seed in base
+    ]
+    return pd.concat(gains) if gains else None
 
 
 def _with_interval(values: pd.Series, sign: str = "") -> str:

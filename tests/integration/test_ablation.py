@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from matplotlib import pyplot as plt
 
 from benchmarks.ablation import main
 from tests.integration.voices import write_corpus
@@ -53,6 +54,7 @@ def test_the_table_has_a_line_a_row_and_says_what_was_not_run(arguments):
     assert empty[1:8] == [""] * 7 and empty[8].startswith("23.3")
     assert "not run: `python -m benchmarks.ablation --table 3 --rows sr`" in text
     assert "2 steps a row" in text
+    assert plt.imread(option(arguments, "output").replace(".md", ".png")).std() > 0.05
 
 
 def test_a_finished_row_is_kept(arguments):
