@@ -18,11 +18,11 @@ from sfsrnet_modules.evaluation import (
     evaluate,
     read_results,
     summarise,
-    write_results,
 )
-from sfsrnet_modules.hparams import one_line_errors
+from sfsrnet_modules.hparams import device_name, one_line_errors
 from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
 from sfsrnet_modules.plots import draw_bands
+from sfsrnet_modules.scoring import write_results
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,10 +81,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--compare", help="results of another run on the same manifest")
     parser.add_argument("--every_block", action="store_true", help="score every block's estimate")
     parser.add_argument("--bands", action="store_true", help="SI-SNRi in bands of 1 kHz, drawn")
+    cores = len(os.sched_getaffinity(0))
     parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that score"
+        "--workers",
+        type=int,
+        default=max(min(cores, 2), cores // 2),
+        help="processes that score, the other cores separate (default: %(default)s)",
     )
-    parser.add_argument("--device", help="cpu, cuda:0, ...; default: what there is")
+    parser.add_argument(
+        "--device", type=device_name, help="cpu, cuda:0, ...; default: what there is"
+    )
     return parser.parse_args(arguments)
 
 

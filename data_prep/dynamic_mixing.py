@@ -16,8 +16,8 @@ class DynamicMixing(EpochDataset):
     """Mixtures of distinct speakers, drawn anew in every epoch.
 
     Item i of epoch e depends on nothing but ``(seed, e, i)`` (and the files): it is the same with
-    any number of workers and after a resumed training. Under a ``DistributedSampler`` every rank
-    gets other items, and all ranks together get the items that a single process would get.
+    any number of workers and after a resumed training. Processes that share the items out
+    (``sfsrnet_modules.distributed``) get together those that a single process would get.
 
     The speakers of a mixture are drawn uniformly, so that one with many recordings does not
     prevail, and from one source, where the pool names sources; of a speaker as ``data_prep.pool``

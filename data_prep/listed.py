@@ -1,7 +1,8 @@
 """Prepares speech of several sources that a ``manifest.csv`` in its folder lists.
 
 The manifest has a row a recording, with the columns ``speaker``, ``path`` (relative to the folder)
-and, as far as known, ``source`` and ``licence``. Every seventh speaker of every source is kept for
+and, as far as known, ``source`` and ``licence``. A name that speakers of several sources have is
+taken for several speakers. Every seventh speaker of every source is kept for
 the test, another seventh for validation; mixtures are drawn within a source, so that results can be
 told apart by source.
 """
@@ -112,8 +113,9 @@ def _read(data_folder: Path) -> pd.DataFrame:
     listed = pd.read_csv(data_folder / MANIFEST, dtype=str, keep_default_na=False)
     manifests.check_ids(listed["path"], MANIFEST)
     for column in ("source", "licence"):
-        if column not in listed:
-            listed[column] = "unknown"
+        listed[column] = listed.get(column, "").replace("", "unknown")
+    shared = listed.groupby("speaker")["source"].transform("nunique") > 1
+    listed["speaker"] = listed["speaker"].mask(shared, listed["source"] + "/" + listed["speaker"])
     return listed.set_index("path")[["source", "licence", "speaker"]]
 
 

@@ -37,7 +37,7 @@ from sfsrnet_modules.ema import average_of, take_average
 from sfsrnet_modules.loggers import wandb_logger
 from sfsrnet_modules.metrics import si_snr_i
 from sfsrnet_modules.preemption import Preemption
-from sfsrnet_modules.scoring import Scoring, name_estimates
+from sfsrnet_modules.scoring import Scoring, name_estimates, write_results
 
 logger = get_logger(__name__)
 
@@ -46,13 +46,13 @@ logger = get_logger(__name__)
 class Separation(sb.Brain):
     """Trains and tests an :class:`~sfsrnet_modules.sfsrnet.SFSRNet`.
 
-    Only hooks of ``Brain`` are overridden, and every parameter is reached through ``self.modules``:
+    The loop itself is not overridden, and every parameter is reached through ``self.modules``:
     gradient accumulation, mixed precision, clipping and distributed training stay SpeechBrain's.
 
     Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``,
-    ``model``, ``output_folder``, ``lr_scheduler``, ``epoch_counter``, ``train_logger`` and
-    ``tensorboard_logger`` (a callable), ``lr_schedule``, ``linear_schedule`` and ``ema``. The
-    training set has ``set_epoch``.
+    ``num_workers``, ``model``, ``output_folder``, ``lr_scheduler``, ``epoch_counter``,
+    ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``, ``linear_schedule``
+    and ``ema``. The training set has ``set_epoch``.
 
     Raises
     ------
@@ -344,14 +344,12 @@ class Separation(sb.Brain):
 
     def _write_test_results(self, scores: pd.DataFrame) -> None:
         path = Path(self.hparams.output_folder, "test_results.csv")
-        partial = path.with_suffix(".partial")
-        scores.to_csv(partial, float_format="%.3f")
-        partial.replace(path)
+        write_results(scores, path)
         hours = scores["duration"].sum() / 3600
         logger.info(
             f"Test: SI-SNRi {scores['si_snr_i'].mean():.2f} dB, "
-            f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h) of "
-            f"speakers that training never heard; each of them in {path}"
+            f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h); "
+            f"each of them in {path}"
         )
 
 

@@ -24,10 +24,10 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain.utils.distributed import get_rank, main_process_only
+from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 
-from sfsrnet_modules.distributed import gather_objects
+from sfsrnet_modules.distributed import gather_objects, rank
 
 logger = get_logger(__name__)
 
@@ -216,11 +216,11 @@ class RandomStates:
     def load(self, path: Path, end_of_epoch: bool) -> None:
         """Put this process's generators back into their states."""
         states = torch.load(path, weights_only=False)  # tuples of Python's and NumPy's
-        rank = get_rank() or 0
-        if rank >= len(states):
+        if rank() >= len(states):
             return
-        random.setstate(states[rank]["python"])
-        np.random.set_state(states[rank]["numpy"])  # noqa: NPY002
-        torch.set_rng_state(states[rank]["torch"])
-        if states[rank]["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(states[rank]["cuda"])
+        own = states[rank()]
+        random.setstate(own["python"])
+        np.random.set_state(own["numpy"])  # noqa: NPY002
+        torch.set_rng_state(own["torch"])
+        if own["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])

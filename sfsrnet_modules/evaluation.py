@@ -1,7 +1,6 @@
 """Tests an exported model, and tells how sure the figures are: means, intervals, differences."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -150,11 +149,3 @@ def read_results(path: str | os.PathLike) -> pd.DataFrame:
             f"{path} can't be read as results ({error}): give a csv file that evaluate.py or "
             "train.py wrote"
         ) from error
-
-
-def write_results(scores: pd.DataFrame, path: Path) -> None:
-    """Write a row an item as csv, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    scores.to_csv(partial, float_format="%.3f")
-    partial.replace(path)

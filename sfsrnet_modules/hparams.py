@@ -1,5 +1,6 @@
 """Reads the command line and the yaml file; turns bad input into one line."""
 
+import argparse
 import difflib
 import re
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import speechbrain as sb
+import torch
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAMLError
 from speechbrain.utils.run_opts import RunOptions
@@ -92,8 +94,19 @@ def _unknown_key(message: str, hparams_file: str) -> str:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program with the sentence of a ValueError, without a trace."""
+    """End the program with the sentence of a ValueError or OSError, without a trace."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+def device_name(name: str) -> str:
+    """Check the name of a device that a command line gives."""
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{name} is no device: cpu, or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(f"{name}: PyTorch finds no CUDA device here")
+    return name

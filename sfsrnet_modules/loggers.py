@@ -37,14 +37,18 @@ def wandb_logger(project: str, output_folder: str | os.PathLike) -> "WandBLogger
         ) from error
     from speechbrain.utils.train_logger import WandBLogger  # says at once what it lacks
 
-    path = Path(output_folder, RUN)
-    if not path.exists():
-        run_on_main(path.write_text, args=[uuid4().hex])
+    run = run_on_main(_run_id, args=[Path(output_folder, RUN)])
     return WandBLogger(
         wandb.init,
         project=project,
         name=str(output_folder),
-        id=path.read_text(),
+        id=run,
         resume="allow",
         dir=str(output_folder),
     )
+
+
+def _run_id(path: Path) -> str:
+    if not path.exists():
+        path.write_text(uuid4().hex)
+    return path.read_text()

@@ -170,10 +170,11 @@ class MultiLoss(nn.Module):
             raise ValueError(
                 f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` a value a block"
             )
-        rates = self.rates[len(self.rates) - len(blocks) :]
+        first = len(self.rates) - len(blocks) + 1  # without the early blocks' estimates the last
+        rates = self.rates[first - 1 :]
         scores = {
             f"block{index}_{rate}Hz": self._score_at(rate, estimate, sources, lengths)
-            for index, (rate, estimate) in enumerate(zip(rates, blocks, strict=True), start=1)
+            for index, (rate, estimate) in enumerate(zip(rates, blocks, strict=True), start=first)
         }
         loss = -torch.stack([self._limited(score) for score in scores.values()]).mean()
         if has_refined:

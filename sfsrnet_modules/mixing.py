@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from sfsrnet_modules.audio_files import PEAK
-from sfsrnet_modules.losses import pairwise_si_snr
-from sfsrnet_modules.metrics import in_order
+from sfsrnet_modules.metrics import in_order, si_snrs
 
 SHORTEST = 0.5  # s; of less no score can be given
 
@@ -87,7 +86,5 @@ def score_voices(sources: Tensor, voices: Tensor) -> Scores:
     """
     voices = in_order(sources, voices)
     mixture = sources.sum(1, keepdim=True).expand_as(sources)  # [T, C]
-    before, after = (
-        pairwise_si_snr(x[None], sources[None])[0].diagonal().tolist() for x in (mixture, voices)
-    )
+    before, after = si_snrs(torch.stack([mixture, voices]), sources).tolist()
     return Scores(voices, before, after)

@@ -163,7 +163,7 @@ def _figures(run: TrainingRun, epochs: list[int]) -> str:
     if scores is None:
         return "Not tested."
     mixtures = run.manifest("test.csv")
-    speakers = "" if mixtures is None else f" of {_num_speakers(mixtures)} speakers"
+    speakers = "" if mixtures is None else _speakers_of(mixtures, run.manifest("pool.csv"))
     text = (
         f"Mean improvement over the mixture on {len(scores)} mixtures{speakers} kept for the test:"
     )
@@ -193,10 +193,10 @@ def _data(run: TrainingRun) -> str:
     pool = run.manifest("pool.csv")
     if pool is None:
         return f"The folder `{run.data_name}`; its manifests are not at hand, so more is not known."
-    total = f"{_num_speakers(pool)} speakers, {_hours(pool['duration'])} h of speech to train on"
+    total = f"{len(_speakers(pool))} speakers, {_hours(pool['duration'])} h of speech to train on"
     valid = run.manifest("valid.csv")
     if valid is not None:
-        total += f", {len(valid)} mixtures of {_num_speakers(valid)} other speakers for validation"
+        total += f", {len(valid)} mixtures{_speakers_of(valid, pool)} for validation"
     if "source" not in pool:
         return (
             f"The folder `{run.data_name}`: {total}. Its manifests name no sources and no licences."
@@ -207,9 +207,9 @@ def _data(run: TrainingRun) -> str:
 def _sources_table(pool: pd.DataFrame) -> str:
     rows = [["source", "speakers", "hours", "licence"]]
     for source, group in pool.groupby("source"):
-        licences = group["licence"].dropna().unique() if "licence" in group else []
+        licences = set(group["licence"]) - {""} if "licence" in group else ()
         licence = ", ".join(sorted(licences)) or "unknown"
-        rows.append([source, str(_num_speakers(group)), _hours(group["duration"]), licence])
+        rows.append([source, str(len(_speakers(group))), _hours(group["duration"]), licence])
     return _table(rows)
 
 
@@ -242,8 +242,19 @@ def _limits(run: TrainingRun) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _num_speakers(table: pd.DataFrame) -> int:
-    return len(pd.unique(table.filter(like="speaker").to_numpy().ravel()))
+def _speakers_of(mixtures: pd.DataFrame, pool: pd.DataFrame | None) -> str:
+    """Say how many speakers they are of, and whether training has heard them."""
+    speakers = _speakers(mixtures)
+    if pool is None:
+        return f" of {len(speakers)} speakers"
+    trained = len(speakers & _speakers(pool))
+    if trained == 0:
+        return f" of {len(speakers)} other speakers"
+    return f" of {len(speakers)} speakers ({trained} of them trained on)"
+
+
+def _speakers(table: pd.DataFrame) -> set[str]:
+    return set(table.filter(like="speaker").astype(str).to_numpy().ravel())
 
 
 def _hours(durations: pd.Series) -> str:

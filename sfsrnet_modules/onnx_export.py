@@ -168,7 +168,7 @@ class RealSuperResolution(nn.Module):
         if self.sr.heuristic:
             features.append(high_band_guess(mixture_magnitude, magnitude, self.sr.quotient))
         if self.sr.target == "magnitude":
-            residual = self.sr.layers(torch.cat(features, dim=1))  # [B, C, F, L]
+            residual = self.sr.convolve(torch.cat(features, dim=1))  # [B, C, F, L]
             change = torch.relu(magnitude + residual) - magnitude
             gain = 1 + change / magnitude.clamp_min(FLOOR)  # [B, C, F, L], the phase stays
             real, imaginary = gain * real, gain * imaginary
@@ -176,7 +176,9 @@ class RealSuperResolution(nn.Module):
             floored = mixture_magnitude.clamp_min(FLOOR)
             cos, sin = mixture_real / floored, mixture_imaginary / floored  # [B, 1, F, L]
             features += [real * cos + imaginary * sin, imaginary * cos - real * sin]
-            share = self.sr.layers(torch.cat(features, dim=1)).chunk(2, dim=1)  # [B, C, F, L] each
+            share = self.sr.convolve(torch.cat(features, dim=1)).chunk(
+                2, dim=1
+            )  # [B, C, F, L] each
             of_mixture = self.sr.target == "complex_mask"
             turn = (mixture_real, mixture_imaginary) if of_mixture else (cos, sin)
             real = real + share[0] * turn[0] - share[1] * turn[1]

@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"  # read when gradio is imported
 
 from sfsrnet_modules.audio_files import open_recording, write_voices, write_wav
-from sfsrnet_modules.hparams import one_line_errors
+from sfsrnet_modules.hparams import device_name, one_line_errors
 from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
 from sfsrnet_modules.mixing import Scores, mix, score_voices
 from sfsrnet_modules.separate import draw
@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--model", default=DEFAULT_MODEL, metavar="FOLDER", help="exported, or SpeechBrain's")
     add("--host", default="127.0.0.1", help="0.0.0.0: reached from other machines as well")
     add("--port", type=int, default=7860)
-    add("--device", help="cpu, cuda:0, ...; default: what there is")
+    add("--device", type=device_name, help="cpu, cuda:0, ...; default: what there is")
     args = parser.parse_args(arguments)
     with one_line_errors():
         separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})

@@ -52,7 +52,10 @@ class Preemption:
     @staticmethod
     def leave() -> None:
         """End the process with the exit code that asks to be run again."""
-        logger.info(f"Told to stop: the same command goes on from here (exit code {REQUEUE})")
+        logger.info(
+            "Told to stop: the same command goes on from the newest checkpoint "
+            f"(exit code {REQUEUE})"
+        )
         sys.exit(REQUEUE)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
+from pathlib import Path
 from threading import Thread
 
+import pandas as pd
 import torch
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
@@ -183,3 +185,11 @@ def score_item(
             scores |= band_si_snr_i(mixture, sources, estimate, sample_rate)
         row |= {f"{name}{suffix}": value for name, value in scores.items()}
     return row
+
+
+def write_results(scores: pd.DataFrame, path: Path) -> None:
+    """Write a row an item as csv, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    scores.to_csv(partial, float_format="%.3f")
+    partial.replace(path)

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import soundfile
-import torch
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sfsrnet_modules.audio_files import open_recording, read_mono, whole_or_not_at_all
+from sfsrnet_modules.hparams import device_name
 from sfsrnet_modules.inference import DEFAULT_MODEL, SEGMENT, SFSRNetSeparation
 from sfsrnet_modules.spectrograms import draw_grid, spectrogram_of_blocks
 
@@ -178,19 +178,19 @@ def _refuse_to_overwrite(paths: list[Path]) -> None:
 
 
 def draw(path: Path, voices: list[Path], model_rate: int, picture: Path) -> None:
-    """Draw a recording and its voices as spectrograms up to half the model's rate."""
+    """Draw a recording and its voices as spectrograms up to half the model's rate, or their own."""
     with open_recording(path) as file:
-        seconds = file.frames / file.samplerate
-    rows = {"mixture": [_spectrogram(path, model_rate)]}
-    rows |= {f"voice {i}": [_spectrogram(p, model_rate)] for i, p in enumerate(voices, start=1)}
+        seconds, rate = file.frames / file.samplerate, min(model_rate, file.samplerate)
+    rows = {"mixture": [_spectrogram(path, rate)]}
+    rows |= {f"voice {i}": [_spectrogram(p, rate)] for i, p in enumerate(voices, start=1)}
     with whole_or_not_at_all([picture]) as (partial,):
-        draw_grid(rows, seconds, model_rate, partial)
+        draw_grid(rows, seconds, rate, partial)
 
 
-def _spectrogram(path: Path, model_rate: int) -> Tensor:
+def _spectrogram(path: Path, shown_rate: int) -> Tensor:
     with open_recording(path) as file:
         decibels = spectrogram_of_blocks(read_mono(file), file.frames, file.samplerate)
-        top = round(len(decibels) * model_rate / file.samplerate)  # above it voices are empty
+        top = round(len(decibels) * shown_rate / file.samplerate)  # above it voices are empty
     return decibels[:top]
 
 
@@ -227,16 +227,6 @@ def _log_to_stderr() -> Iterator[None]:
         logger.propagate = True
 
 
-def _device(name: str) -> str:
-    try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{name} is no device: cpu, or cuda:0") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError(f"{name}: PyTorch finds no CUDA device here")
-    return name
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sfsrnet-separate",
@@ -248,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     add("files", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the voices")
     add("--model", default=DEFAULT_MODEL, metavar="FOLDER", help="exported, or SpeechBrain's")
-    add("--device", type=_device, help="cpu, cuda:0, ...; default: what there is")
+    add("--device", type=device_name, help="cpu, cuda:0, ...; default: what there is")
     add(
         "--segment",
         type=float,

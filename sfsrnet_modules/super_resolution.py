@@ -119,7 +119,7 @@ class SuperResolution(nn.Module):
         """
         mixture = self.stft(mixture.unsqueeze(2))  # [B, 1, F, L]
         spectrum = self.stft(estimate)  # [B, C, F, L]
-        residual = self._convolve(self._features(mixture, spectrum))  # [B, C or 2 C, F, L]
+        residual = self.convolve(self._features(mixture, spectrum))  # [B, C or 2 C, F, L]
         if self.target == "magnitude":
             change = _in_own_phase(residual, spectrum)  # [B, C, F, L]
         else:
@@ -137,7 +137,8 @@ class SuperResolution(nn.Module):
             features += [turned.real, turned.imag]
         return torch.cat(features, dim=1)
 
-    def _convolve(self, features: Tensor) -> Tensor:
+    def convolve(self, features: Tensor) -> Tensor:
+        """Run the convolutions on `features` [B, inputs, F, L]: [B, outputs, F, L]."""
         num_bins, num_frames = features.shape[2:]
         padded = F.pad(features, (0, -num_frames % self.grid, 0, -num_bins % self.grid))
         # channels last in memory: what CPUs convolve quickest, and what the norm works along

@@ -10,10 +10,12 @@ import pandas as pd
 import torch
 from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
-from speechbrain.utils.checkpoints import Checkpoint, Checkpointer, average_state_dicts
+from speechbrain.utils.checkpoints import Checkpoint, average_state_dicts
 from torch import Tensor
 
+from sfsrnet_modules.checkpoints import WholeCheckpointer, damage
 from sfsrnet_modules.ema import weights_of_average
+from sfsrnet_modules.epoch_counter import saved_epoch
 
 BEST = "si_snr_i"  # the validation figure by which checkpoints are kept
 OWN_FOLDERS = ("output_folder", "save_folder", "export_folder", "manifest_folder", "cache_folder")
@@ -56,7 +58,7 @@ class TrainingRun:
     # --- Checkpoints ----------------------------------------------------------------------------
 
     def best_checkpoints(self, number: int = 1) -> list[Checkpoint]:
-        """Find the checkpoints with the best validation, the best first.
+        """Find the undamaged checkpoints with the best validation, the best first.
 
         Raises
         ------
@@ -65,16 +67,21 @@ class TrainingRun:
         """
         if number < 1:
             raise ValueError(f"average 1 checkpoint at least, not {number}")
-        save = self.folder / "save"
-        found = []
-        if save.is_dir():
-            found = Checkpointer(save).find_checkpoints(max_key=BEST, max_num_checkpoints=number)
+        save = self._save_folder
+        found = WholeCheckpointer(save).find_checkpoints(max_key=BEST) if save.is_dir() else []
+        found = [checkpoint for checkpoint in found if damage(checkpoint) is None][:number]
         if len(found) < number:
             raise ValueError(
                 f"{len(found)} checkpoints with a validation in {save}, {number} wanted: let the "
                 "training end an epoch, or average fewer (it keeps the best and the last)"
             )
         return found
+
+    @property
+    def _save_folder(self) -> Path:
+        """Beside the configuration, unless another folder was named and is still there."""
+        beside, named = self.folder / "save", Path(self.hparams.get("save_folder") or "")
+        return beside if beside.is_dir() else named
 
     @staticmethod
     def average(checkpoints: list[Checkpoint]) -> dict[str, Tensor]:
@@ -84,7 +91,7 @@ class TrainingRun:
     @staticmethod
     def epoch(checkpoint: Checkpoint) -> int:
         """The epoch that ended with `checkpoint`."""
-        return int(checkpoint.paramfiles["counter"].read_text())
+        return saved_epoch(checkpoint.paramfiles["counter"])
 
     # --- Figures --------------------------------------------------------------------------------
 
@@ -121,7 +128,7 @@ class TrainingRun:
         """Read one of the manifests that training and test were made of."""
         for folder in (self.folder / "manifests", Path(self.hparams.get("manifest_folder") or "")):
             if (folder / name).is_file():
-                return pd.read_csv(folder / name, dtype={"ID": str})
+                return pd.read_csv(folder / name, dtype={"ID": str}, keep_default_na=False)
         return None
 
     @property

@@ -195,6 +195,10 @@ def test_patience_ends_a_run_that_no_longer_improves(corpus, tmp_path):  # noqa:
     run(tmp_path, corpus, 1, validated_worse_and_worse, **keys)
     log = (tmp_path / "results" / "train_log.txt").read_text().splitlines()
     assert len(log) == 4  # two epochs are worse than the first, then comes the test
+    run(tmp_path, corpus, 1, **keys)
+    log = (tmp_path / "results" / "train_log.txt").read_text().splitlines()
+    assert [line[:5] for line in log[3:]] == ["epoch"] * 2  # tested again, not trained on
+    assert log[4].startswith("epoch loaded")
 
 
 def _newest(folder: Path, name: str) -> dict:

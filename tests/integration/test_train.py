@@ -1,5 +1,6 @@
 """train.py as users run it, on made-up voices and a model with small layers."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -95,12 +96,20 @@ def test_evaluating_the_exported_model_gives_the_same_figures(trained, corpus, t
     assert "Difference from" in done.stdout and (tmp_path / "results.png").is_file()
 
 
-def test_evaluating_nothing_gets_one_line(trained, corpus, tmp_path):
-    options = ["--manifest", str(tmp_path / "none.csv"), "--data_folder", str(corpus)]
-    command = [sys.executable, str(ROOT / "evaluate.py"), "--model", str(trained / "model")]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("manifest", "data_folder", "message"),
+    [
+        ("none.csv", "voices", "error: No manifest at"),
+        ("test.csv", "nowhere", "error: .*nowhere.* cannot be read"),
+    ],
+)
+def test_evaluating_nothing_gets_one_line(trained, tmp_path, manifest, data_folder, message):
+    options = ["--manifest", trained / "manifests" / manifest, "--data_folder", data_folder]
+    options += ["--model", trained / "model", "--workers", "0"]
+    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, options)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: No manifest at")
+    assert re.match(message, done.stderr.strip().splitlines()[-1])
 
 
 def test_exported_model_repeats_the_tested_figures(trained):

@@ -74,6 +74,22 @@ def test_checkpoints_are_averaged(run):
     assert "model-index" not in card
 
 
+def test_a_damaged_checkpoint_is_passed_over(run):
+    best, *_ = sorted((run / "save").iterdir())
+    (best / "checksums.json").write_text('{"model.ckpt": 0}')
+    with open(best / "CKPT.yaml", "a") as meta:
+        meta.write("checksums: checksums.json\n")
+    separator = SFSRNetSeparation.from_hparams(export(run))
+    assert separator.mods.model.separator.decoder.weight.unique().tolist() == [2.0]
+
+
+def test_checkpoints_in_a_folder_of_their_own_are_found(run):
+    (run / "save").rename(run.parent / "elsewhere")
+    with open(run / "hyperparams.yaml", "a") as hparams:
+        hparams.write(f"save_folder: {run.parent / 'elsewhere'}\n")
+    assert (export(run) / "model.safetensors").is_file()
+
+
 def test_the_folder_names_no_path(run):
     folder = export(run)
     for name in ("README.md", "hyperparams.yaml"):
@@ -97,6 +113,7 @@ def test_card_tells_figures_data_and_command(run):
     assert "| all | 3 | 1.50 | 3.00 dB | 6.00 dB | 3.00 dB |" in card
     assert "| x | 2 | 3.00 | CC-BY-4.0, CC0 |" in card and "| y | 1 | 1.00 | unknown |" in card
     assert "python train.py hparams/toy.yaml --data_folder talk --seed 7\n" in card
+    assert "3 mixtures of 2 other speakers kept for the test" in card
     assert "commit `abc1234`, seed 7" in card and "epoch 1, best in validation of 2" in card
 
 
@@ -107,6 +124,13 @@ def test_card_says_what_is_not_known(run):
     card = (export(run) / "README.md").read_text()
     assert "a commit that is not known" in card and "Not tested." in card
     assert "its manifests are not at hand" in card and "hparams/toy.yaml …" in card
+
+
+def test_card_says_who_was_trained_on(run):
+    test = pd.read_csv(run / "manifests/test.csv").assign(speaker_1="a")
+    test.to_csv(run / "manifests/test.csv", index=False)
+    card = (export(run) / "README.md").read_text()
+    assert "3 mixtures of 2 speakers (1 of them trained on) kept for the test" in card
 
 
 def test_onnx_is_written_on_request(run):

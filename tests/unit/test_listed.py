@@ -62,6 +62,23 @@ def test_training_mixtures_stay_within_a_source(corpus, tmp_path):
     assert sources[0] == sources[1]
 
 
+def test_a_name_in_two_sources_is_two_speakers(corpus, tmp_path):
+    table = pd.read_csv(corpus / "manifest.csv")
+    apart = prepare(corpus, tmp_path / "apart")["pool.csv"]
+    table.assign(speaker=table["speaker"].str[-2:]).to_csv(corpus / "manifest.csv", index=False)
+    pool = prepare(corpus, tmp_path / "out")["pool.csv"]
+    assert (pool["speaker"] == apart["speaker"].str.replace("-", "/")).all()
+
+
+def test_blank_sources_and_licences_are_unknown(corpus, tmp_path):
+    table = pd.read_csv(corpus / "manifest.csv")
+    blank = table["source"].replace("few", "")
+    table.assign(source=blank, licence="").to_csv(corpus / "manifest.csv", index=False)
+    pool = prepare(corpus, tmp_path / "out")["pool.csv"]
+    assert set(pool["source"]) == {"books", "words", "unknown"}
+    assert set(pool["licence"]) == {"unknown"}
+
+
 def test_a_second_call_does_nothing_and_another_seed_keeps_the_speakers(corpus, tmp_path):
     first = prepare(corpus, tmp_path / "out")
     time = (tmp_path / "out/pool.csv").stat().st_mtime_ns

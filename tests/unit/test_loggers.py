@@ -2,6 +2,7 @@ import builtins
 
 import pytest
 
+from sfsrnet_modules import loggers
 from sfsrnet_modules.loggers import wandb_logger
 
 
@@ -23,6 +24,14 @@ def test_a_run_off_line_keeps_its_identity(tmp_path, monkeypatch):
     assert ids[0] == ids[1]
     assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 2
     assert ["si_snr_i" in str(stats) for stats in logged] == [True, True]
+
+
+def test_all_processes_choose_the_identity_together_though_it_is_chosen(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    (tmp_path / "wandb.id").write_text("own")
+    monkeypatch.setattr(loggers, "run_on_main", lambda *_, **__: "of the main process")
+    monkeypatch.setattr("speechbrain.utils.train_logger.WandBLogger", lambda *_, **keys: keys["id"])
+    assert wandb_logger("separation", tmp_path) == "of the main process"
 
 
 def test_without_the_package_a_sentence_says_so(tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def test_padding_does_not_count_at_a_low_rate(rate):
 
 def test_fewer_estimates_take_the_last_rates():
     _, terms = MultiLoss([500, 2000, 8000], 8000)(torch.randn(2, 1, 800, 2), torch.randn(1, 800, 2))
-    assert list(terms) == ["block1_2000Hz", "block2_8000Hz"]
+    assert list(terms) == ["block2_2000Hz", "block3_8000Hz"]
 
 
 def test_items_better_than_the_limit_stop_pulling():

@@ -14,7 +14,8 @@ TOLERANCE = 1e-4  # of the loudest sample
 
 def trained(model: SFSRNet) -> SFSRNet:
     """Give the layer that starts at zero weights of its own, as training does."""
-    torch.nn.init.normal_(model.super_resolution.layers[-1].weight, std=0.3)
+    *_, last = (m for m in model.super_resolution.layers if isinstance(m, torch.nn.Conv2d))
+    torch.nn.init.normal_(last.weight, std=0.3)
     return model.eval()
 
 
@@ -57,7 +58,13 @@ def test_file_says_its_rate(exported):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"heuristic": False}, {"target": "complex_mask"}, {"target": "complex_residual"}],
+    [
+        {},
+        {"heuristic": False},
+        {"target": "complex_mask"},
+        {"target": "complex_residual"},
+        {"form": "subpixel"},
+    ],
 )
 @pytest.mark.parametrize("length", [16, 255, 1001])
 def test_form_for_onnx_gives_the_models_own_answer(length, options):

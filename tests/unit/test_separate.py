@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from sfsrnet_modules import inference
+from sfsrnet_modules import inference, separate
 from sfsrnet_modules.separate import find_recordings, main
 
 
@@ -46,6 +46,15 @@ def test_rate_block_segment_and_plot(shell, tmp_path):
     assert code == 0 and out[-1].endswith("talk_voices.png")
     assert soundfile.info(out[0]).frames == 32000
     assert Path(out[-1]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_goes_no_higher_than_the_recording(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(separate, "draw_grid", lambda *a: (seen.append(a), a[3].touch()))
+    path = noise(tmp_path / "a.wav", rate=8000)
+    separate.draw(path, [path], 16000, tmp_path / "a.png")
+    rows, _, rate, _ = seen[0]
+    assert rate == 8000 and len(rows["mixture"][0]) == len(rows["voice 1"][0]) > 100
 
 
 def test_nothing_is_overwritten_without_force(shell, tmp_path):
