@@ -9,10 +9,10 @@ from sfsrnet_modules.evaluation import (
     interval,
     read_results,
     summarise,
-    write_results,
 )
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.metrics import score
+from sfsrnet_modules.scoring import write_results
 
 
 def results(values, ids=None) -> pd.DataFrame:
