@@ -5,7 +5,8 @@ trains every row of table 3 (or ``open``, ``sr``, ``4``, ``size``: see ``benchma
 every seed and writes ``benchmarks/ablation.md``, which holds all tables. Finished rows are kept, an
 interrupted one continues; ``--jobs 2`` trains two at a time. Further ``--key value`` go to train.py
 in every row. ``--ms`` times the models of a table instead, best on an idle machine; ``--write``
-writes the tables alone.
+writes the tables alone, out of what ``benchmarks/ablation_runs`` keeps of every row: its command,
+its cost and the scores of every item.
 """
 
 import argparse
@@ -50,7 +51,8 @@ def run_table(args: argparse.Namespace, extra: dict[str, str]) -> None:
     if args.data_folder is None:
         raise ValueError("no --data_folder given: name a folder of speech, as for train.py")
     for seed in args.seeds:  # once: rows that are trained at the same time share the manifests
-        build(ROWS[keys[0]], options(args, seed, extra))["prepare"]()
+        prepare = build(ROWS[keys[0]], options(args, seed, extra))["prepare"]
+        prepare(data_folder=args.data_folder, output_folder=str(manifests(args, seed)))
     jobs = [(key, seed) for seed in args.seeds for key in keys]
     with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(jobs), unit="row") as bar:
         for key, _ in zip(
@@ -64,7 +66,8 @@ def run_row(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]
     """Train and test one row, unless that is done; keep what it printed in ``train.out``."""
     folder = args.folder / key / str(seed)
     command = [sys.executable, "train.py", ROWS[key].file, "--noprogressbar"]
-    chosen = options_of(ROWS[key]) | options(args, seed, extra) | {"output_folder": str(folder)}
+    chosen = options_of(ROWS[key]) | options(args, seed, extra)
+    chosen |= {"output_folder": from_root(folder)}
     command += [text for name, value in chosen.items() for text in (f"--{name}", value)]
     before = read_json(folder / RUN)
     if before and before["command"] != command[1:]:
@@ -94,8 +97,8 @@ def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[
     """The options of every row: its share of the budget, data and manifests of all rows."""
     batch_size = int(extra.get("batch_size", shared_options()["batch_size"]))
     return {
-        "data_folder": str(Path(args.data_folder).resolve()),
-        "manifest_folder": str(args.folder / f"manifests-{seed}"),
+        "data_folder": from_root(Path(args.data_folder)),
+        "manifest_folder": from_root(manifests(args, seed)),
         "seed": str(seed),
         "number_of_epochs": str(args.epochs),
         "items_per_epoch": str(batch_size * args.steps // args.epochs),
@@ -103,6 +106,16 @@ def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[
         "num_test": str(args.num_test),
         **extra,
     }
+
+
+def manifests(args: argparse.Namespace, seed: int) -> Path:
+    """Where the manifests of all rows with a seed lie."""
+    return args.folder / f"manifests-{seed}"
+
+
+def from_root(path: Path) -> str:
+    """A path as train.py sees it, which runs in the project's folder; the same on every machine."""
+    return os.path.relpath(path, ROOT)
 
 
 def time_table(name: str) -> dict[str, float]:
@@ -155,7 +168,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--jobs", type=int, default=1, help="rows that are trained at a time")
     parser.add_argument("--ms", action="store_true", help="time the models instead")
     parser.add_argument("--write", action="store_true", help="write the tables alone")
-    parser.add_argument("--folder", type=Path, default=ROOT / "results/ablation")
+    parser.add_argument("--folder", type=Path, default=ROOT / "benchmarks/ablation_runs")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/ablation.md")
     args, extra = parser.parse_known_args(arguments)
     args.folder = args.folder.resolve()  # train.py runs in the project's folder
