@@ -13,7 +13,7 @@ from speechbrain.lobes.models.dual_path import SepformerWrapper
 from torch import Tensor, nn
 
 from benchmarks.about import ROOT
-from sfsrnet_modules.inference import cpu_has_bfloat16
+from sfsrnet_modules.precision import emulates_bfloat16
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RATE = 8000  # Hz
@@ -80,7 +80,7 @@ TRAINING = {  # case: checkpointing
 
 
 def has_bfloat16() -> bool:
-    return cpu_has_bfloat16() if DEVICE == "cpu" else torch.cuda.is_bf16_supported()
+    return not emulates_bfloat16("cpu") if DEVICE == "cpu" else torch.cuda.is_bf16_supported()
 
 
 def available(only: str = "") -> tuple[list[str], list[str]]:

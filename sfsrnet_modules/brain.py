@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 
@@ -36,6 +37,7 @@ from sfsrnet_modules.distributed import (
 from sfsrnet_modules.ema import average_of, take_average
 from sfsrnet_modules.loggers import wandb_logger
 from sfsrnet_modules.metrics import si_snr_i
+from sfsrnet_modules.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.preemption import Preemption
 from sfsrnet_modules.scoring import Scoring, name_estimates, write_results
 
@@ -66,6 +68,10 @@ class Separation(sb.Brain):
             raise ValueError(
                 f"lr_schedule is {self.hparams.lr_schedule!r}: choose plateau or linear"
             )
+        if "bf16" in (self.precision, self.eval_precision) and emulates_bfloat16(self.device_type):
+            logger.warning(EMULATED)
+            self.precision = self.eval_precision = "fp32"
+            self.training_ctx = self.evaluation_ctx = nullcontext()
         self.preemption = Preemption()
         self.loggers = [self.hparams.train_logger]
         if getattr(self.hparams, "wandb", None) is not None and not self.test_only:

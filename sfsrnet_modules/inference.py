@@ -14,6 +14,7 @@ from speechbrain.utils.logger import get_logger
 from torch import Tensor
 
 from sfsrnet_modules.audio_files import open_recording, read_mono, write_voices
+from sfsrnet_modules.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.pretrained import PARTS, from_stock
 from sfsrnet_modules.resampling import resample_blocks
 from sfsrnet_modules.segments import separate_segments
@@ -50,8 +51,8 @@ class SFSRNetSeparation(SepformerSeparation):
         if modules and "model" not in modules and all(part in modules for part in PARTS):
             modules = {"model": from_stock(*(modules[part] for part in PARTS))}
         super().__init__(modules, hparams, **kwargs)
-        if self.precision == "bf16" and self.device_type == "cpu" and not cpu_has_bfloat16():
-            logger.warning("This processor has no bfloat16 arithmetic: float32 is used.")
+        if self.precision == "bf16" and emulates_bfloat16(self.device_type):
+            logger.warning(EMULATED)
             self.precision, self.inference_ctx = "fp32", nullcontext()
 
     @classmethod
@@ -327,9 +328,3 @@ def _told(parts: Iterable[np.ndarray], progress: Callable[[int], object]) -> Ite
     for part in parts:
         progress(len(part))
         yield part
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself: AVX512-BF16 or AMX."""
-    # PyTorch's public checks also count processors that emulate it
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from conftest import ROOT
 from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.training_run import TrainingRun
 from tests.integration.voices import write_corpus
 
@@ -166,6 +167,7 @@ def test_test_only_without_a_checkpoint_says_so(corpus, tmp_path):
 def test_debug_in_bfloat16_touches_two_batches(corpus, tmp_path):
     done = train(corpus, tmp_path / "results", "--debug", precision="bf16")
     assert done.returncode == 0, done.stderr
+    assert (EMULATED in done.stdout + done.stderr) == emulates_bfloat16("cpu")
     assert not list((tmp_path / "results" / "save").glob("CKPT*"))
 
 

@@ -4,7 +4,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from sfsrnet_modules import inference
+from sfsrnet_modules import inference, precision
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.mixture_level import at_mixture_level
 
@@ -40,7 +40,7 @@ def test_bfloat16_is_near_and_only_where_the_processor_has_it(model_folder, sepa
     mixture = torch.randn(1, 4000)
     run_opts = {"precision": "bf16"}
     quick = SFSRNetSeparation.from_hparams(source=str(model_folder), run_opts=run_opts)
-    monkeypatch.setattr(inference, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
     plain = SFSRNetSeparation.from_hparams(source=str(model_folder), run_opts=run_opts)
     expected = separator.separate_batch(mixture)
     assert torch.equal(plain.separate_batch(mixture), expected) and plain.precision == "fp32"
