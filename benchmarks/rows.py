@@ -41,20 +41,17 @@ NO_SR = {"super_resolution": "null"}
 NO_MULTI_LOSS = {"every_block": "False"}
 SAME_RATE = {"rates": "[8000, 8000, 8000, 8000]"}
 PAPERS_KERNELS = {"sr_kernels": "[5, 9, 11, 11]"}
-# a few minutes a row: half of small.yaml's channels, a quarter of its parameters
-SR_SIZE = {"sr_channels": "[8, 16, 8]"}
-SIZE = {"filters": "128", "width": "32", "ffn": "64"} | SR_SIZE
-# a third of the LSTM's units and half the blocks of the published DPRNN
+# a few minutes a row: a third of the LSTM's units and half the blocks of the published DPRNN
 SMALL_DPRNN = {"filters": "64", "width": "32", "hidden": "48", "blocks": "3"}
 
 
 def _small(title: str, options: dict[str, str] | None = None, paper: str = "") -> Row:
-    return Row(title, SIZE | AS_PAPER | (options or {}), paper=paper)
+    return Row(title, AS_PAPER | (options or {}), paper=paper)
 
 
 def _dprnn(stride: int, chunk: int, sr: bool, paper: str, paper_ms: str) -> Row:
     options = {**SMALL_DPRNN, "kernel": str(2 * stride), "chunk": str(chunk)}
-    options |= SR_SIZE | {"sr_kernels": "[5, 5, 5, 5]"} if sr else NO_SR
+    options |= {"sr_channels": "[16, 32, 16]", "sr_kernels": "[5, 5, 5, 5]"} if sr else NO_SR
     title = f"DPRNN{' + SR' if sr else ''}, stride {stride}, chunk {chunk}"
     return Row(title, options, DPRNN, paper, paper_ms)
 
@@ -79,7 +76,7 @@ ROWS = {
     "shared-head": _small("one head for all blocks", {"shared_head": "True"}),
     "gated-head": _small("gated heads", {"head": "gated"}),
     "sines": _small("encoder and decoder begin as sines", {"filterbank": "sines"}),
-    "shipped": Row("as small.yaml: gated heads, complex mask, sines", SIZE),
+    "shipped": Row("small.yaml as it is: gated heads, complex mask, sines"),
     # forms of SR
     "separable": _small("separable", {"sr_form": "separable"}),
     "subpixel": _small("subpixel", {"sr_form": "subpixel"}),
@@ -101,28 +98,28 @@ ROWS = {
     "dprnn-8-200-sr": _dprnn(8, 200, True, "18.3", "28.8"),
     "dprnn-8-50": _dprnn(8, 50, False, "17.3", "25.3"),
     "dprnn-8-50-sr": _dprnn(8, 50, True, "18.8", "28.3"),
-    # other separators with SFSRNet's parameters and stride, without SR
+    # other separators of small.yaml's size and stride, without SR
     "size-sepformer": Row(
         "SepFormer of SpeechBrain",
         {
-            "filters": "128",
-            "width": "40",
+            "filters": "256",
+            "width": "84",
             "kernel": "64",
             "chunk": "50",
             "layers": "4",
             "heads": "4",
-            "ffn": "93",
+            "ffn": "160",
         },
         SEPFORMER,
     ),
     "size-dprnn": Row(
         "DPRNN",
-        {"filters": "128", "width": "32", "kernel": "64", "chunk": "50", "hidden": "33"} | NO_SR,
+        {"filters": "256", "width": "64", "kernel": "64", "chunk": "50", "hidden": "65"} | NO_SR,
         DPRNN,
     ),
     "size-convtasnet": Row(
         "Conv-TasNet",
-        {"filters": "128", "kernel": "64", "bottleneck": "32", "hidden": "137"} | NO_SR,
+        {"filters": "256", "kernel": "64", "bottleneck": "64", "hidden": "284"} | NO_SR,
         CONV_TASNET,
     ),
 }
