@@ -15,7 +15,7 @@ from sfsrnet_modules.distributed import adopt_slurm, join_group, leave_group
 from sfsrnet_modules.example import write_example
 from sfsrnet_modules.export import export_run
 from sfsrnet_modules.hparams import load_hparams, one_line_errors
-from sfsrnet_modules.pretrained import load_stock_weights
+from sfsrnet_modules.pretrained import load_start
 from sfsrnet_modules.training_run import TrainingRun
 
 
@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> None:
             hparams[name]() for name in ("train_set", "valid_set", "test_set")
         )
         if hparams["start_from"] is not None:
-            load_stock_weights(hparams["separator"], hparams["start_from"])
+            load_start(hparams["model"], hparams["start_from"])
         brain = Separation(
             modules=hparams["modules"],
             opt_class=hparams["opt_class"],

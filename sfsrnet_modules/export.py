@@ -20,9 +20,8 @@ from sfsrnet_modules.hparams import one_line_errors
 from sfsrnet_modules.model_card import LICENSE, model_card, read_note
 from sfsrnet_modules.onnx_export import export_onnx
 from sfsrnet_modules.training_run import TrainingRun, read_yaml
-from sfsrnet_modules.weights import save_weights
+from sfsrnet_modules.weights import WEIGHTS, save_weights
 
-WEIGHTS = "model.safetensors"  # the loadable "model"
 HPARAMS = "hyperparams.yaml"  # SpeechBrain's name
 OLD_WEIGHTS = "model.ckpt"  # of folders written before; they load as ever
 

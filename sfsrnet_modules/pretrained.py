@@ -1,4 +1,6 @@
-"""Takes over a published SpeechBrain SepFormer: to train on from it, or to separate with it."""
+"""Takes over trained weights: to train on from them, or to separate with SpeechBrain's."""
+
+from pathlib import Path
 
 from speechbrain.lobes.models.dual_path import Dual_Path_Model
 from speechbrain.utils.parameter_transfer import Pretrainer
@@ -7,8 +9,31 @@ from torch import nn
 from sfsrnet_modules.dual_path import DualPathSeparator
 from sfsrnet_modules.separator import MaskSeparator
 from sfsrnet_modules.sfsrnet import SFSRNet
+from sfsrnet_modules.weights import WEIGHTS, load_weights
 
 PARTS = ("encoder", "masknet", "decoder")  # as SpeechBrain names them in its published folders
+
+
+def load_start(model: SFSRNet, source: str) -> None:
+    """Load the weights that a training starts from, instead of fresh ones.
+
+    Arguments
+    ---------
+    model : SFSRNet
+        Of the sizes of the trained one.
+    source : str
+        A model folder of this project's, or what :func:`load_stock_weights` takes.
+
+    Raises
+    ------
+    ValueError
+        Where `source` is neither, or of other sizes.
+    """
+    weights = Path(source) / WEIGHTS
+    if weights.is_file():
+        load_weights(model, weights)
+    else:
+        load_stock_weights(model.separator, source)
 
 
 def load_stock_weights(separator: MaskSeparator, source: str) -> None:
@@ -36,9 +61,9 @@ def load_stock_weights(separator: MaskSeparator, source: str) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{source} does not start this training ({reason}): give a folder with "
-            f"{', '.join(f'{name}.ckpt' for name in PARTS)} of a SpeechBrain SepFormer of the same "
-            "sizes, as hparams/sepformer.yaml has them"
+            f"{source} does not start this training ({reason}): give a folder with {WEIGHTS}, or "
+            f"with {', '.join(f'{name}.ckpt' for name in PARTS)} of a SpeechBrain SepFormer of the "
+            "same sizes, as hparams/sepformer.yaml has them"
         ) from error
 
 

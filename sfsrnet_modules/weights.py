@@ -9,6 +9,7 @@ from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import nn
 
 SUFFIX = ".safetensors"
+WEIGHTS = f"model{SUFFIX}"  # the loadable "model" of a model folder
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:

@@ -185,6 +185,15 @@ def test_two_accumulated_batches_are_one_of_twice_the_size(corpus, tmp_path):
     assert (one - two).abs().mean() < 2e-5
 
 
+def test_a_model_folder_starts_another_training(trained, corpus, tmp_path):
+    keys = {"number_of_epochs": 1, "items_per_epoch": 2, "lr": 0, "start_from": trained / "model"}
+    done = train(corpus, tmp_path / "results", **keys)
+    assert done.returncode == 0, done.stderr
+    before = load_file(trained / "model" / "model.safetensors")
+    after = load_file(tmp_path / "results" / "model" / "model.safetensors")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
 def test_three_speakers(corpus, tmp_path):
     done = train(corpus, tmp_path / "results", num_spks=3, number_of_epochs=1)
     assert done.returncode == 0, done.stderr

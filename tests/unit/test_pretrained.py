@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 from speechbrain.inference.separation import SepformerSeparation
@@ -6,7 +8,8 @@ from speechbrain.lobes.models.dual_path import SepformerWrapper
 
 from sfsrnet_modules.dual_path import DualPathSeparator
 from sfsrnet_modules.inference import SFSRNetSeparation
-from sfsrnet_modules.pretrained import PARTS, from_stock, load_stock_weights
+from sfsrnet_modules.pretrained import PARTS, from_stock, load_start, load_stock_weights
+from sfsrnet_modules.sfsrnet import SFSRNet
 
 SIZES = {
     "encoder_out_nchannels": 16,
@@ -91,6 +94,26 @@ def test_published_folder_starts_a_training(published):
     assert not torch.allclose(separator(mixture)[-1], stock(mixture), atol=1e-5)
     load_stock_weights(separator, str(folder))
     assert torch.allclose(separator(mixture)[-1], stock(mixture), atol=1e-6)
+
+
+def test_model_folder_starts_a_training(model_folder):
+    trained = SFSRNetSeparation.from_hparams(source=model_folder).mods.model
+    model = deepcopy(trained)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    load_start(model, str(model_folder))
+    for name, value in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    with pytest.raises(ValueError, match="holds no weights of this model"):
+        load_start(torch.nn.Linear(1, 1), str(model_folder))
+
+
+def test_what_is_no_model_folder_is_taken_for_speechbrains(published):
+    stock, folder = published
+    model = SFSRNet(wrapped(SepformerWrapper(**SIZES)))
+    load_start(model, str(folder))
+    mixture = torch.randn(1, 1000)
+    assert torch.allclose(model.separator(mixture)[-1], stock(mixture), atol=1e-6)
 
 
 def test_weights_of_other_sizes_are_refused(published):
