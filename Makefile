@@ -54,7 +54,8 @@ chaos: setup  # trainings killed, starved and damaged at random moments: benchma
 	$(BIN)/python -m benchmarks.chaos
 
 ablation: setup  # the paper's tables at a small size, DATA=folder of speech: benchmarks/ablation.md
-	$(BIN)/python -m benchmarks.ablation --data_folder $(DATA)
+	for table in 3 open sr 4 size; do \
+	    $(BIN)/python -m benchmarks.ablation --table $$table --data_folder $(DATA) --ema 0.99 || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ def write_report(folder: Path, output: Path) -> Path:
     parts = [HEAD.rstrip()]
     for name, (title, base, keys) in TABLES.items():
         parts += [f"## {title}", *_table(folder, base, keys), *_notes(folder, name, keys)]
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     _draw(folder, output.with_suffix(".png"))
     return output
@@ -186,8 +187,9 @@ def _provenance(folder: Path, name: str, keys: list[str]) -> str:
     }
     parts = [f"Nothing of table {name} has been trained yet."]
     if runs:
-        budget = f"{told['steps']} steps a row{told['extra'] and ', all with '}{told['extra']}"
-        parts = [f"{budget}, commit {told['commit']}, {told['machine']}."]
+        options = f"--data_folder SPEECH --steps {told['steps']} {told['extra']}".strip()
+        command = f"`python -m benchmarks.ablation --table {name} {options}`"
+        parts = [f"{command}, commit {told['commit']}, {told['machine']}."]
     times = _read(folder / "milliseconds.json")
     timed = sorted({times[key]["machine"] for key in keys if key in times})
     parts += [f"ms: {about}" for about in timed]

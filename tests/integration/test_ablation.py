@@ -53,7 +53,7 @@ def test_the_table_has_a_line_a_row_and_says_what_was_not_run(arguments):
     empty = lines["| + SR with heuristic"]
     assert empty[1:8] == [""] * 7 and empty[8].startswith("23.3")
     assert "not run: `python -m benchmarks.ablation --table 3 --rows sr`" in text
-    assert "2 steps a row" in text
+    assert "--table 3 --data_folder SPEECH --steps 2" in text
     assert plt.imread(option(arguments, "output").replace(".md", ".png")).std() > 0.05
 
 
