@@ -53,9 +53,9 @@ bench: setup  # speed and memory beside SpeechBrain's own code, DATA=folder of s
 chaos: setup  # trainings killed, starved and damaged at random moments: benchmarks/chaos.md
 	$(BIN)/python -m benchmarks.chaos
 
-ablation: setup  # the paper's tables at a small size, DATA=folder of speech: benchmarks/ablation.md
-	for table in 3 open sr 4 size; do \
-	    $(BIN)/python -m benchmarks.ablation --table $$table --data_folder $(DATA) --ema 0.99 || exit 1; done
+ablation: setup  # the paper's tables at a small size, DATA=folder of speech: results/ablation.md
+	for table in 3 open sr 4 size; do $(BIN)/python -m benchmarks.ablation --table $$table --ema 0.99 \
+	    --data_folder $(DATA) --folder results/ablation --output results/ablation.md || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check .

@@ -72,7 +72,8 @@ def run_row(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]
     before = read_json(folder / RUN)
     if before and before["command"] != command[1:]:
         raise ValueError(
-            f"{folder} holds a run of another command: give another --folder, or remove it"
+            f"{folder} holds a run of another command: give another --folder and --output, or"
+            " remove it"
         )
     if before.get("outcome") == "done":
         return
