@@ -76,8 +76,9 @@ def _draw(folder: Path, picture: Path) -> None:
         axes.set_ylim(len(keys) - 0.5, -0.5)
         axes.set_title(title, fontsize="small")
         axes.grid(axis="x", alpha=0.3)
-    panels[-1].set_xlabel(
-        "difference in SI-SNRi to the black dot's row, dB, with its 95 % interval over the items"
+    figure.supxlabel(
+        "difference in SI-SNRi to the black dot's row, dB, with its 95 % interval over the items",
+        fontsize="small",
     )
     figure.savefig(picture, dpi=120)
     plt.close(figure)
