@@ -28,6 +28,8 @@ from sfsrnet_modules.hparams import one_line_errors
 
 RUN = "run.json"  # command, commit, minutes and outcome of a row, in its output folder
 MS = "milliseconds.json"
+# told to train.py as seen from the project's folder, so that a command is the same on every machine
+FOLDERS = ("data_folder", "manifest_folder", "output_folder")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,8 +53,7 @@ def run_table(args: argparse.Namespace, extra: dict[str, str]) -> None:
     if args.data_folder is None:
         raise ValueError("no --data_folder given: name a folder of speech, as for train.py")
     for seed in args.seeds:  # once: rows that are trained at the same time share the manifests
-        prepare = build(ROWS[keys[0]], options(args, seed, extra))["prepare"]
-        prepare(data_folder=args.data_folder, output_folder=str(manifests(args, seed)))
+        build(ROWS[keys[0]], options(args, seed, extra))["prepare"]()
     jobs = [(key, seed) for seed in args.seeds for key in keys]
     with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(jobs), unit="row") as bar:
         for key, _ in zip(
@@ -66,8 +67,8 @@ def run_row(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]
     """Train and test one row, unless that is done; keep what it printed in ``train.out``."""
     folder = args.folder / key / str(seed)
     command = [sys.executable, "train.py", ROWS[key].file, "--noprogressbar"]
-    chosen = options_of(ROWS[key]) | options(args, seed, extra)
-    chosen |= {"output_folder": from_root(folder)}
+    chosen = options_of(ROWS[key]) | options(args, seed, extra) | {"output_folder": str(folder)}
+    chosen |= {name: os.path.relpath(chosen[name], ROOT) for name in FOLDERS}
     command += [text for name, value in chosen.items() for text in (f"--{name}", value)]
     before = read_json(folder / RUN)
     if before and before["command"] != command[1:]:
@@ -98,8 +99,8 @@ def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[
     """The options of every row: its share of the budget, data and manifests of all rows."""
     batch_size = int(extra.get("batch_size", shared_options()["batch_size"]))
     return {
-        "data_folder": from_root(Path(args.data_folder)),
-        "manifest_folder": from_root(manifests(args, seed)),
+        "data_folder": os.path.abspath(args.data_folder),
+        "manifest_folder": str(args.folder / f"manifests-{seed}"),
         "seed": str(seed),
         "number_of_epochs": str(args.epochs),
         "items_per_epoch": str(batch_size * args.steps // args.epochs),
@@ -107,16 +108,6 @@ def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[
         "num_test": str(args.num_test),
         **extra,
     }
-
-
-def manifests(args: argparse.Namespace, seed: int) -> Path:
-    """Where the manifests of all rows with a seed lie."""
-    return args.folder / f"manifests-{seed}"
-
-
-def from_root(path: Path) -> str:
-    """A path as train.py sees it, which runs in the project's folder; the same on every machine."""
-    return os.path.relpath(path, ROOT)
 
 
 def time_table(name: str) -> dict[str, float]:
