@@ -200,16 +200,21 @@ def main() -> None:
         "all-reduce of the gradients between two": ("reduce", 2),
         "step of two that synchronise": ("synchronised", 2),
     }
-    times = {name: measure(*arguments) for name, arguments in kinds.items()}
+    times = {name: measure(*kind) for name, kind in kinds.items()}
+    arguments.output.write_text(report(arguments.step, times, machine))
+
+
+def report(steps: list[float], times: dict[str, list[float]], machine: dict[str, str]) -> str:
+    """Fill in the report: `steps` are assumed seconds of a GPU, `times` what was measured."""
     one, pair, reduce, both = (statistics.median(t) for t in times.values())
     model = _paper()["model"]
     size = 4 * count_parameters(model)
     tflop = 2 * 3 * 4.0 * macs_per_second(model, 8000) / 1e12  # 4 s
-    epoch = -(-CORPORA["WSJ0-2mix"] // 64) * step_time(arguments.step[0], 64, size)
-    report = REPORT.format(
+    epoch = -(-CORPORA["WSJ0-2mix"] // 64) * step_time(steps[0], 64, size)
+    return REPORT.format(
         **machine,
-        step=arguments.step[0],
-        steps=" ".join(map(str, arguments.step)),
+        step=steps[0],
+        steps=" ".join(map(str, steps)),
         last=LAST,
         millions=size / 4e6,
         megabytes=size / 1e6,
@@ -228,7 +233,7 @@ def main() -> None:
         at20=1000 * tflop / 20,
         epochs=EPOCHS,
         checkpoint=checkpoint(size) / 1e9,
-        table=paper_table(arguments.step, size),
+        table=paper_table(steps, size),
         inside=1000 * reduce_time(8, size),
         between=1000 * reduce_time(64, size),
         hides=1000 * reduce_time(64, size) / BACKWARD,
@@ -240,7 +245,6 @@ def main() -> None:
         seconds=2 * checkpoint(size) / DISK,
         share=2 * checkpoint(size) / DISK / (epoch + 2 * checkpoint(size) / DISK),
     )
-    arguments.output.write_text(report)
 
 
 def _parse() -> argparse.Namespace:
