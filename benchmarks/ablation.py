@@ -20,14 +20,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.ablation_table import write_report
+from benchmarks.ablation_table import MS, write_report
 from benchmarks.about import ROOT, commit, machine, provenance
 from benchmarks.models import as_published, build, milliseconds, options_of, shared_options, size
 from benchmarks.rows import DPRNN, ROWS, TABLES
 from sfsrnet_modules.hparams import one_line_errors
 
 RUN = "run.json"  # command, commit, minutes and outcome of a row, in its output folder
-MS = "milliseconds.json"
 # told to train.py as seen from the project's folder, so that a command is the same on every machine
 FOLDERS = ("data_folder", "manifest_folder", "output_folder")
 
@@ -37,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     args, extra = parse(arguments)
     with one_line_errors():
         if args.ms:
-            write_json(args.folder / MS, read_json(args.folder / MS) | time_table(args.table))
+            times = read_json(args.folder / MS) | {args.table: time_table(args.table)}
+            write_json(args.folder / MS, times)
         elif not args.write:
             run_table(args, pairs(extra))
         print(write_report(args.folder, args.output))
@@ -110,13 +110,12 @@ def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[
     }
 
 
-def time_table(name: str) -> dict[str, float]:
-    """Milliseconds for a second of audio of a table's models, in one run."""
+def time_table(name: str) -> dict:
+    """Milliseconds for a second of audio of a table's models, and where they were taken."""
     rows = {key: ROWS[key] for key in TABLES[name][2]}
     published = {f"{key} published": as_published(r) for key, r in rows.items() if r.file == DPRNN}
     models = {key: build(row)["model"] for key, row in (rows | published).items()}
-    about = provenance()
-    return {key: {"ms": ms, "machine": about} for key, ms in milliseconds(models, 8000).items()}
+    return {"about": provenance(), "ms": milliseconds(models, 8000)}
 
 
 def last_line(path: Path) -> str:

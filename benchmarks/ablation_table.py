@@ -25,7 +25,9 @@ are for a second of audio. Where a row is empty, the reason stands below its tab
 
 ![Every row's difference to the row in bold, the black dot](ablation.png)
 """
+MS = "milliseconds.json"  # of the runs' folder: of every table the models' times, of one run
 HEADER = ["row", "SI-SNRi", "seeds", "difference", "before SR", "M parameters", "G MAC", "minutes"]
+NOT_ALWAYS = ["paper, SI-SNRi", "ms", "ms, published size", "paper, ms on an RTX 2070 Super"]
 
 
 def write_report(folder: Path, output: Path) -> Path:
@@ -45,7 +47,9 @@ def write_report(folder: Path, output: Path) -> Path:
     """
     parts = [HEAD.rstrip()]
     for name, (title, base, keys) in TABLES.items():
-        parts += [f"## {title}", *_table(folder, base, keys), *_notes(folder, name, keys)]
+        times = _read(folder / MS).get(name, {})
+        parts += [f"## {title}", _table(folder, base, keys, times.get("ms", {}))]
+        parts += [_notes(folder, name, keys, times.get("about"))]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     _draw(folder, output.with_suffix(".png"))
@@ -84,23 +88,20 @@ def _draw(folder: Path, picture: Path) -> None:
     plt.close(figure)
 
 
-def _table(folder: Path, base: str, keys: list[str]) -> list[str]:
+def _table(folder: Path, base: str, keys: list[str], times: dict[str, float]) -> str:
+    """A line a row; a column that hardly a row fills is left out."""
     runs = {key: finished(folder / key) for key in keys}
-    times = _read(folder / "milliseconds.json")
-    header, rows = list(HEADER), []
-    if sum(ROWS[key].paper != "" for key in keys) > 2:  # a table of the paper's
-        header.append("paper, SI-SNRi")
-    if any(key in times for key in keys) or any(ROWS[key].paper_ms for key in keys):
-        header += ["ms", "ms, published size", "paper, ms on an RTX 2070 Super"]
+    lines = []
     for key in keys:
         row = ROWS[key]
         cells = [f"**{row.title}**" if key == base else row.title]
         cells += _figures(runs[key], runs[base] if key != base else None) + _cost(runs[key])
-        cells += [row.paper] if "paper, SI-SNRi" in header else []
-        if "ms" in header:
-            cells += [_ms(times, key), _ms(times, f"{key} published"), row.paper_ms]
-        rows.append(cells)
-    return [table(header, rows)]
+        cells += [row.paper, _ms(times, key), _ms(times, f"{key} published"), row.paper_ms]
+        lines.append(cells)
+    lines = pd.DataFrame(lines, columns=HEADER + NOT_ALWAYS)
+    rare = [column for column in NOT_ALWAYS if (lines[column] != "").sum() <= 2]
+    lines = lines.drop(columns=rare)
+    return table(list(lines), lines.values.tolist())
 
 
 def finished(folder: Path) -> dict[str, dict]:
@@ -153,19 +154,19 @@ def _cost(runs: dict[str, dict]) -> list[str]:
     return [f"{model['parameters'] / 1e6:.3f}", f"{model['macs'] / 1e9:.2f}", f"{minutes:.0f}"]
 
 
-def _ms(times: dict, key: str) -> str:
-    return f"{times[key]['ms']:.1f}" if key in times else ""
+def _ms(times: dict[str, float], key: str) -> str:
+    return f"{times[key]:.1f}" if key in times else ""
 
 
-def _notes(folder: Path, name: str, keys: list[str]) -> list[str]:
-    """The command of every row, and why a row is empty."""
+def _notes(folder: Path, name: str, keys: list[str], timed: str | None) -> str:
+    """The command of every row, why a row is empty, how and where the figures were made."""
     lines = []
     for key in keys:
         options = " ".join(f"--{k} {_quoted(v)}" for k, v in ROWS[key].options.items())
         command = f"`python train.py {ROWS[key].file} {options}`".replace(" `", "`")
         lines.append(f"- {ROWS[key].title}: {command}{_state(folder, name, key)}")
-    lines[-1] += "\n\n" + _provenance(folder, name, keys)
-    return ["\n".join(lines)]
+    made = _provenance(folder, name, keys) + (f" ms: {timed}" if timed else "")
+    return "\n".join([*lines, "", made])
 
 
 def _quoted(value: str) -> str:
@@ -191,9 +192,6 @@ def _provenance(folder: Path, name: str, keys: list[str]) -> str:
         options = f"--data_folder SPEECH --steps {told['steps']} {told['extra']}".strip()
         command = f"`python -m benchmarks.ablation --table {name} {options}`"
         parts = [f"{command}, commit {told['commit']}, {told['machine']}."]
-    times = _read(folder / "milliseconds.json")
-    timed = sorted({times[key]["machine"] for key in keys if key in times})
-    parts += [f"ms: {about}" for about in timed]
     if any(ROWS[key].file != SMALL for key in keys):
         parts.append(f"Rows of other files take {', '.join(AS_SMALL)} from `{SMALL}`.")
     return " ".join(parts)
