@@ -77,6 +77,7 @@ ROWS = {
     "gated-head": _small("gated heads", {"head": "gated"}),
     "sines": _small("encoder and decoder begin as sines", {"filterbank": "sines"}),
     "shipped": Row("small.yaml as it is: gated heads, complex mask, sines"),
+    "shipped-bn": Row("small.yaml, norm in SR: batch", {"sr_norm": "bn"}),
     # forms of SR
     "separable": _small("separable", {"sr_form": "separable"}),
     "subpixel": _small("subpixel", {"sr_form": "subpixel"}),
@@ -135,7 +136,7 @@ TABLES = {
         "Where the paper is silent",
         "full",
         "full quotient lowpass norm-gln norm-bn norm-none last-relu shared-head gated-head "
-        "sines shipped".split(),
+        "sines shipped shipped-bn".split(),
     ),
     "sr": (
         "Forms of super-resolution: lighter, and with phase",
