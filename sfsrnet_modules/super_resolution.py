@@ -47,7 +47,8 @@ class SuperResolution(nn.Module):
         Before each ReLU: "cln" (over channels at each bin), "gln" or "ln" (over the whole item) as
         SpeechBrain names them, "bn" (over the batch), None.
     last_relu : bool
-        A ReLU on the last convolution as well; the residual can then take no energy away.
+        A ReLU on the last convolution as well; the residual can then take no energy away, and the
+        layer does not start at zero, where such a ReLU would let nothing be learnt.
     form : str
         Of the convolutions. "dense": the paper's. "separable": each as a depthwise one and a
         pointwise one, 1/49 of the multiply-accumulates at the paper's sizes. "subpixel": dense on a
@@ -236,8 +237,11 @@ def _convolutions(
     layers = []
     for n_in, n_out, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
         layers += [convolution(n_in, n_out, kernel), _norm(norm, n_out), nn.ReLU(inplace=True)]
-    _start_at_zero(layers[-3])
-    layers = [*layers[:-2], *(layers[-1:] if last_relu else [])]
+    if last_relu:
+        del layers[-2]  # no norm before the last
+    else:
+        del layers[-2:]
+        _start_at_zero(layers[-1])
     if form == "subpixel":
         layers = [nn.PixelUnshuffle(GRID), *layers, nn.PixelShuffle(GRID)]
     return nn.Sequential(*layers)
