@@ -46,8 +46,9 @@ def write_report(folder: Path, output: Path) -> Path:
         The file.
     """
     parts = [HEAD.rstrip()]
+    all_times = _read(folder / MS)
     for name, (title, base, keys) in TABLES.items():
-        times = _read(folder / MS).get(name, {})
+        times = all_times.get(name, {})
         parts += [f"## {title}", _table(folder, base, keys, times.get("ms", {}))]
         parts += [_notes(folder, name, keys, times.get("about"))]
     output.parent.mkdir(parents=True, exist_ok=True)
