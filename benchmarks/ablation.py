@@ -18,12 +18,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from benchmarks.ablation_table import MS, write_report
 from benchmarks.about import ROOT, commit, machine, provenance
 from benchmarks.models import as_published, build, milliseconds, options_of, shared_options, size
 from benchmarks.rows import DPRNN, ROWS, TABLES
+from benchmarks.speed_cases import DEVICE
 from sfsrnet_modules.hparams import one_line_errors
 
 RUN = "run.json"  # command, commit, minutes and outcome of a row, in its output folder
@@ -36,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     args, extra = parse(arguments)
     with one_line_errors():
         if args.ms:
-            times = read_json(args.folder / MS) | {args.table: time_table(args.table)}
+            times = read_json(args.folder / MS)
+            times[args.table] = times.get(args.table, {}) | {DEVICE: time_table(args.table)}
             write_json(args.folder / MS, times)
         elif not args.write:
             run_table(args, pairs(extra))
@@ -111,11 +114,12 @@ def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[
 
 
 def time_table(name: str) -> dict:
-    """Milliseconds for a second of audio of a table's models, and where they were taken."""
+    """Milliseconds for a second of audio of a table's models on this device, and which it is."""
     rows = {key: ROWS[key] for key in TABLES[name][2]}
     published = {f"{key} published": as_published(r) for key, r in rows.items() if r.file == DPRNN}
     models = {key: build(row)["model"] for key, row in (rows | published).items()}
-    return {"about": provenance(), "ms": milliseconds(models, 8000)}
+    device = f" {torch.cuda.get_device_name()}" if DEVICE == "cuda" else ""
+    return {"about": provenance() + device, "ms": milliseconds(models, 8000)}
 
 
 def last_line(path: Path) -> str:

@@ -25,9 +25,15 @@ are for a second of audio. Where a row is empty, the reason stands below its tab
 
 ![Every row's difference to the row in bold, the black dot](ablation.png)
 """
-MS = "milliseconds.json"  # of the runs' folder: of every table the models' times, of one run
+# of the runs' folder: of every table and device the models' times, of one run
+MS = "milliseconds.json"
+DEVICES = {"cpu": "ms", "cuda": "ms on a GPU"}
 HEADER = ["row", "SI-SNRi", "seeds", "difference", "before SR", "M parameters", "G MAC", "minutes"]
-NOT_ALWAYS = ["paper, SI-SNRi", "ms", "ms, published size", "paper, ms on an RTX 2070 Super"]
+NOT_ALWAYS = [
+    "paper, SI-SNRi",
+    *[f"{ms}{size}" for size in ("", ", published size") for ms in DEVICES.values()],
+    "paper, ms on an RTX 2070 Super",
+]
 
 
 def write_report(folder: Path, output: Path) -> Path:
@@ -49,8 +55,8 @@ def write_report(folder: Path, output: Path) -> Path:
     all_times = _read(folder / MS)
     for name, (title, base, keys) in TABLES.items():
         times = all_times.get(name, {})
-        parts += [f"## {title}", _table(folder, base, keys, times.get("ms", {}))]
-        parts += [_notes(folder, name, keys, times.get("about"))]
+        parts += [f"## {title}", _table(folder, base, keys, times)]
+        parts += [_notes(folder, name, keys, times)]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     _draw(folder, output.with_suffix(".png"))
@@ -89,7 +95,7 @@ def _draw(folder: Path, picture: Path) -> None:
     plt.close(figure)
 
 
-def _table(folder: Path, base: str, keys: list[str], times: dict[str, float]) -> str:
+def _table(folder: Path, base: str, keys: list[str], times: dict[str, dict]) -> str:
     """A line a row; a column that hardly a row fills is left out."""
     runs = {key: finished(folder / key) for key in keys}
     lines = []
@@ -97,7 +103,7 @@ def _table(folder: Path, base: str, keys: list[str], times: dict[str, float]) ->
         row = ROWS[key]
         cells = [f"**{row.title}**" if key == base else row.title]
         cells += _figures(runs[key], runs[base] if key != base else None) + _cost(runs[key])
-        cells += [row.paper, _ms(times, key), _ms(times, f"{key} published"), row.paper_ms]
+        cells += [row.paper, *_ms(times, key), *_ms(times, f"{key} published"), row.paper_ms]
         lines.append(cells)
     lines = pd.DataFrame(lines, columns=HEADER + NOT_ALWAYS)
     rare = [column for column in NOT_ALWAYS if (lines[column] != "").sum() <= 2]
@@ -155,19 +161,21 @@ def _cost(runs: dict[str, dict]) -> list[str]:
     return [f"{model['parameters'] / 1e6:.3f}", f"{model['macs'] / 1e9:.2f}", f"{minutes:.0f}"]
 
 
-def _ms(times: dict[str, float], key: str) -> str:
-    return f"{times[key]:.1f}" if key in times else ""
+def _ms(times: dict[str, dict], key: str) -> list[str]:
+    """A model's time on every device, where it was taken."""
+    taken = [times.get(device, {"ms": {}})["ms"] for device in DEVICES]
+    return [f"{ms[key]:.1f}" if key in ms else "" for ms in taken]
 
 
-def _notes(folder: Path, name: str, keys: list[str], timed: str | None) -> str:
+def _notes(folder: Path, name: str, keys: list[str], times: dict[str, dict]) -> str:
     """The command of every row, why a row is empty, how and where the figures were made."""
     lines = []
     for key in keys:
         options = " ".join(f"--{k} {_quoted(v)}" for k, v in ROWS[key].options.items())
         command = f"`python train.py {ROWS[key].file} {options}`".replace(" `", "`")
         lines.append(f"- {ROWS[key].title}: {command}{_state(folder, name, key)}")
-    made = _provenance(folder, name, keys) + (f" ms: {timed}" if timed else "")
-    return "\n".join([*lines, "", made])
+    timed = [f"{ms}: {times[device]['about']}" for device, ms in DEVICES.items() if device in times]
+    return "\n".join([*lines, "", " ".join([_provenance(folder, name, keys), *timed])])
 
 
 def _quoted(value: str) -> str:
