@@ -93,6 +93,11 @@ ROWS = {
     "separable-mask": _small(
         "separable, complex mask", {"sr_form": "separable", "sr_target": "complex_mask"}
     ),
+    "separable-mask-large": _small(
+        "separable, the paper's kernels, complex mask",
+        PAPERS_KERNELS | {"sr_form": "separable", "sr_target": "complex_mask"},
+    ),
+    "shipped-separable": Row("small.yaml, separable", {"sr_form": "separable"}),
     # table 4
     "dprnn-1-200": _dprnn(1, 200, False, "19.1", "65.5"),
     "dprnn-8-200": _dprnn(8, 200, False, "17.6", "25.8"),
@@ -142,7 +147,8 @@ TABLES = {
         "Forms of super-resolution: lighter, and with phase",
         "full",
         "full multi-loss separable subpixel complex-mask complex-residual separable-mask "
-        "dense-large separable-large subpixel-large".split(),
+        "dense-large separable-large subpixel-large separable-mask-large shipped "
+        "shipped-separable".split(),
     ),
     "4": (
         "The paper's table 4: super-resolution behind DPRNN",
