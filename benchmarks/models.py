@@ -1,6 +1,5 @@
 """Builds the model of a row of the ablation, counts it and takes its time."""
 
-import time
 from functools import cache
 from statistics import median
 from threading import Lock
@@ -15,7 +14,7 @@ from torch import nn
 
 from benchmarks.about import ROOT
 from benchmarks.rows import AS_SMALL, DPRNN, SMALL, SMALL_DPRNN, Row
-from benchmarks.speed_cases import DEVICE
+from benchmarks.speed_cases import DEVICE, interleaved
 from sfsrnet_modules.complexity import count_parameters, macs_per_second
 
 LOADING = Lock()
@@ -56,18 +55,11 @@ def size(hparams: dict) -> dict[str, int]:
 def milliseconds(models: dict[str, nn.Module], sample_rate: int) -> dict[str, float]:
     """Median time of each model for a second of audio, all of them in turns."""
     mixture = torch.randn(1, sample_rate, device=DEVICE)
-    times = {name: [] for name in models}
     for model in models.values():
         model.to(DEVICE).eval()
     with torch.inference_mode():
-        for _ in range(ROUNDS + 1):  # the first is left out
-            for name, model in models.items():
-                begin = time.perf_counter()
-                model(mixture)
-                if DEVICE == "cuda":
-                    torch.cuda.synchronize()
-                times[name].append(1e3 * (time.perf_counter() - begin))
-    return {name: median(values[1:]) for name, values in times.items()}
+        times = interleaved(models, mixture, ROUNDS + 1)  # the first is left out
+    return {name: 1e3 * median(values[1:]) for name, values in times.items()}
 
 
 def as_published(row: Row) -> Row:

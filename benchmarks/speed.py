@@ -46,6 +46,8 @@ from benchmarks.speed_cases import (
     available,
     has_bfloat16,
     in_evaluation,
+    interleaved,
+    seconds,
     separating,
     training,
 )
@@ -63,23 +65,6 @@ MEASURED = ROOT / "results/speed"  # what each section gave last
 
 
 # --- Measuring -----------------------------------------------------------------------------------
-
-
-def seconds(function: Callable, *inputs) -> float:
-    begin = time.perf_counter()
-    function(*inputs)
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
-def interleaved(functions: dict[str, Callable], value: Tensor, rounds: int) -> dict[str, list]:
-    """Seconds of every function in every round."""
-    times = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            times[name].append(seconds(function, value))
-    return times
 
 
 def peak_rates() -> dict[str, float]:

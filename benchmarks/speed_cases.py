@@ -1,5 +1,6 @@
-"""What ``benchmarks/speed.py`` compares: models of SpeechBrain, Asteroid and ours, ready to run."""
+"""What ``benchmarks/speed.py`` compares: models of SpeechBrain, Asteroid and ours; the clock."""
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache, partial
@@ -142,3 +143,20 @@ def training(case: str) -> Callable[[Tensor], None]:
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def seconds(function: Callable, *inputs) -> float:
+    begin = time.perf_counter()
+    function(*inputs)
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def interleaved(functions: dict[str, Callable], value: Tensor, rounds: int) -> dict[str, list]:
+    """Seconds of every function in every round."""
+    times = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(seconds(function, value))
+    return times

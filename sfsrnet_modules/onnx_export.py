@@ -1,9 +1,10 @@
 """Writes a model as ONNX: mixture [B, T] in, voices [B, T, C] out, any batch and any length.
 
 What ONNX cannot hold is computed otherwise here, with the same outcome: the STFT of SR as a
-convolution with a fixed DFT, without complex numbers; positions beyond a table by their formula.
-Attention, convolutions, norms, chunks and overlap-add are the model's own. SepFormer, SFSRNet and
-Conv-TasNet can be exported. DPRNN can't: PyTorch's export fixes the length of an LSTM's input.
+convolution with a fixed DFT, without complex numbers; positions beyond a table by their formula;
+norms over a whole item with their sums in float64. Attention, convolutions, other norms, chunks and
+overlap-add are the model's own. SepFormer, SFSRNet and Conv-TasNet can be exported. DPRNN can't:
+PyTorch's export fixes the length of an LSTM's input.
 B batch, T samples, C sources, F frequency bins, L frames.
 """
 
@@ -258,9 +259,9 @@ def norm_of_item(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """
     if norm.num_groups != 1:
         return F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
-    centred = x - _mean_of_item(x)
-    scale = norm.eps**-0.5  # the export drops "+ eps", taking 1e-8 for zero, but not "+ 1"
-    x = centred * scale * (_mean_of_item((centred * scale).square()) + 1).rsqrt()
+    # scaled, as the export drops "+ eps", taking 1e-8 for zero, but not "+ 1"
+    centred = (x - _mean_of_item(x)) * norm.eps**-0.5
+    x = centred * (_mean_of_item(centred.square()) + 1).rsqrt()
     per_channel = (-1, *[1] * (x.dim() - 2))
     return x * norm.weight.view(per_channel) + norm.bias.view(per_channel)
 
