@@ -23,13 +23,13 @@ train: setup  # the small model on the mini corpus
 	$(BIN)/python train.py hparams/mini.yaml
 
 separate: train  # the two voices of a test mixture
-	$(BIN)/python -m sfsrnet_modules.separate $(RESULTS)/example/mixture.wav --model $(RESULTS)/model -o $(RESULTS)/example --force
+	$(BIN)/sfsrnet-separate $(RESULTS)/example/mixture.wav --model $(RESULTS)/model -o $(RESULTS)/example --force
 
 picture: separate  # spectrograms before and after super-resolution
-	$(BIN)/python -m sfsrnet_modules.example $(RESULTS)/example --model $(RESULTS)/model
+	$(BIN)/python -m sfsrnet_modules.apps.example $(RESULTS)/example --model $(RESULTS)/model
 
 page: setup  # the page in the browser, at http://127.0.0.1:7860
-	$(BIN)/python -m sfsrnet_modules.page
+	$(BIN)/sfsrnet-demo
 
 export: train  # the demo's model as a folder to publish, with ONNX beside
 	$(BIN)/python export.py $(RESULTS) -o results/sfsrnet-mini --onnx

@@ -10,11 +10,11 @@ import sfsrnet_modules  # noqa: F401  before speechbrain: lets torchaudio be imp
 import torch
 from speechbrain.lobes.models.dual_path import Decoder, Dual_Path_Model, Encoder
 
-from sfsrnet_modules.dual_path import DualPathSeparator
-from sfsrnet_modules.export import export_model
-from sfsrnet_modules.sfsrnet import SFSRNet
-from sfsrnet_modules.super_resolution import SuperResolution
-from sfsrnet_modules.transformer import ConvTransformer
+from sfsrnet_modules.models.dual_path import DualPathSeparator
+from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.models.super_resolution import SuperResolution
+from sfsrnet_modules.models.transformer import ConvTransformer
+from sfsrnet_modules.publishing.export import export_model
 
 ROOT = Path(__file__).parent
 SPEECH = ROOT.parent / "shared" / "speech"
@@ -22,13 +22,13 @@ SPEECH = ROOT.parent / "shared" / "speech"
 TINY = """
 sample_rate: 8000
 num_spks: 2
-transformer: !new:sfsrnet_modules.transformer.ConvTransformer
+transformer: !new:sfsrnet_modules.models.transformer.ConvTransformer
     num_layers: 1
     d_model: 8
     nhead: 2
     d_ffn: 16
-model: !new:sfsrnet_modules.sfsrnet.SFSRNet
-    separator: !new:sfsrnet_modules.dual_path.DualPathSeparator
+model: !new:sfsrnet_modules.models.sfsrnet.SFSRNet
+    separator: !new:sfsrnet_modules.models.dual_path.DualPathSeparator
         encoder: !new:speechbrain.lobes.models.dual_path.Encoder
             kernel_size: 16
             out_channels: 8
@@ -47,7 +47,7 @@ model: !new:sfsrnet_modules.sfsrnet.SFSRNet
             kernel_size: 16
             stride: 8
             bias: False
-    super_resolution: !new:sfsrnet_modules.super_resolution.SuperResolution
+    super_resolution: !new:sfsrnet_modules.models.super_resolution.SuperResolution
         num_spks: !ref <num_spks>
         channels: [4, 4, 4]
         kernels: [3, 3, 3, 3]

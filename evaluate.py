@@ -12,17 +12,17 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 import pandas as pd
 import torch
 
-from data_prep.mixtures import FixedMixtures
-from sfsrnet_modules.evaluation import (
+from data_prep.mixing.fixed import FixedMixtures
+from sfsrnet_modules.common.hparams import device_name, one_line_errors
+from sfsrnet_modules.evaluation.plots import draw_bands
+from sfsrnet_modules.evaluation.scoring import write_results
+from sfsrnet_modules.evaluation.summary import (
     differences,
     evaluate,
     read_results,
     summarise,
 )
-from sfsrnet_modules.hparams import device_name, one_line_errors
-from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
-from sfsrnet_modules.plots import draw_bands
-from sfsrnet_modules.scoring import write_results
+from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
 
 
 def main(arguments: list[str] | None = None) -> int:

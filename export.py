@@ -3,7 +3,7 @@
 
 import sys
 
-from sfsrnet_modules.export import main
+from sfsrnet_modules.publishing.export import main
 
 if __name__ == "__main__":
     sys.exit(main())

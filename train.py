@@ -10,13 +10,13 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 import speechbrain as sb
 from speechbrain.utils.distributed import run_on_main
 
-from sfsrnet_modules.brain import Separation
-from sfsrnet_modules.distributed import adopt_slurm, join_group, leave_group
-from sfsrnet_modules.example import write_example
-from sfsrnet_modules.export import export_run
-from sfsrnet_modules.hparams import load_hparams, one_line_errors
-from sfsrnet_modules.pretrained import load_start
-from sfsrnet_modules.training_run import TrainingRun
+from sfsrnet_modules.apps.example import write_example
+from sfsrnet_modules.common.hparams import load_hparams, one_line_errors
+from sfsrnet_modules.inference.pretrained import load_start
+from sfsrnet_modules.publishing.export import export_run
+from sfsrnet_modules.publishing.run import TrainingRun
+from sfsrnet_modules.training.brain import Separation
+from sfsrnet_modules.training.distributed import adopt_slurm, join_group, leave_group
 
 
 def main(arguments: list[str]) -> None:
@@ -68,8 +68,8 @@ def finish(hparams: dict, test_set) -> None:
     )
     listen = f"{example}/mixture.wav --model {model} -o {example}"
     print(f"Model:     {model}")
-    print(f"To listen: python -m sfsrnet_modules.separate {listen}")
-    print(f"To look:   python -m sfsrnet_modules.example {example} --model {model}")
+    print(f"To listen: sfsrnet-separate {listen}")
+    print(f"To look:   python -m sfsrnet_modules.apps.example {example} --model {model}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from benchmarks.about import ROOT, commit, machine, provenance
 from benchmarks.models import as_published, build, milliseconds, options_of, shared_options, size
 from benchmarks.rows import DPRNN, ROWS, TABLES
 from benchmarks.speed_cases import DEVICE
-from sfsrnet_modules.hparams import one_line_errors
+from sfsrnet_modules.common.hparams import one_line_errors
 
 RUN = "run.json"  # command, commit, minutes and outcome of a row, in its output folder
 # told to train.py as seen from the project's folder, so that a command is the same on every machine

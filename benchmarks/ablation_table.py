@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.about import table
 from benchmarks.rows import AS_SMALL, ROWS, SMALL, TABLES
-from sfsrnet_modules.evaluation import interval, read_results
+from sfsrnet_modules.evaluation.summary import interval, read_results
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

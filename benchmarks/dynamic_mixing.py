@@ -26,10 +26,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.about import facts, table
-from data_prep.audio import read_audio
-from data_prep.dynamic_mixing import DynamicMixing
-from data_prep.folder import find_audio
-from data_prep.scan import scan, usable
+from data_prep.corpora.folder import find_audio
+from data_prep.mixing.dynamic import DynamicMixing
+from data_prep.scan.scan import scan, usable
+from sfsrnet_modules.common.crops import read_audio
 
 # isort: split
 from speechbrain.dataio.batch import PaddedBatch

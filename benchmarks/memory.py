@@ -27,8 +27,8 @@ import sfsrnet_modules  # noqa: F401  before speechbrain
 from speechbrain.inference.separation import SepformerSeparation
 
 from benchmarks.about import commit, processor
-from sfsrnet_modules.complexity import count_parameters
-from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
+from sfsrnet_modules.evaluation.complexity import count_parameters
+from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
 
 RATE = 8000  # Hz
 LENGTHS = {"10 s": 10, "1 min": 60, "10 min": 600, "1 h": 3600}

@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.about import ROOT
 from benchmarks.rows import AS_SMALL, DPRNN, SMALL, SMALL_DPRNN, Row
 from benchmarks.speed_cases import DEVICE, interleaved
-from sfsrnet_modules.complexity import count_parameters, macs_per_second
+from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 
 LOADING = Lock()
 ROUNDS = 7  # of the timing, in which all rows take turns

@@ -19,7 +19,7 @@ from torch import distributed, nn
 
 from benchmarks.about import facts, table
 from conftest import ROOT
-from sfsrnet_modules.complexity import count_parameters, macs_per_second
+from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 from tests.integration.ranks import _environment, _free_port, server
 
 SEGMENT, ROUNDS = 0.25, 5  # s of audio, and steps that are measured, after one that is not

@@ -23,8 +23,8 @@ from torch import Tensor
 from torchmetrics.functional.audio import signal_distortion_ratio
 
 from benchmarks.about import provenance, table
-from sfsrnet_modules.metrics import perceptual, score
-from sfsrnet_modules.scoring import Scoring
+from sfsrnet_modules.evaluation.metrics import perceptual, score
+from sfsrnet_modules.evaluation.scoring import Scoring
 
 RATE = 8000  # Hz
 SECONDS = 4

@@ -51,9 +51,9 @@ from benchmarks.speed_cases import (
     separating,
     training,
 )
-from sfsrnet_modules.complexity import macs_per_second
-from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
-from sfsrnet_modules.metrics import in_order, si_snrs
+from sfsrnet_modules.evaluation.complexity import macs_per_second
+from sfsrnet_modules.evaluation.metrics import in_order, si_snrs
+from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
 
 ROUNDS = {1: 7, 4: 5, 15: 3, 60: 1}  # of each length in seconds
 MEMORY_AT = 15  # s

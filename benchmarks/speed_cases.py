@@ -14,7 +14,7 @@ from speechbrain.lobes.models.dual_path import SepformerWrapper
 from torch import Tensor, nn
 
 from benchmarks.about import ROOT
-from sfsrnet_modules.precision import emulates_bfloat16
+from sfsrnet_modules.common.precision import emulates_bfloat16
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RATE = 8000  # Hz

@@ -1,6 +1,6 @@
 """SFSRNet on SpeechBrain: models, losses, metrics, training loop and inference."""
 
-from sfsrnet_modules import torchaudio_cpu
+from sfsrnet_modules.common import torchaudio_cpu
 
 torchaudio_cpu.make_importable()  # before the first import of speechbrain
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sfsrnet_modules.segments import cut
+from sfsrnet_modules.inference.segments import cut
 
 WINDOW = torch.hann_window(256)  # of the masks
 

@@ -16,7 +16,7 @@ import pytest
 import soundfile as sf
 
 from conftest import ROOT, SPEECH
-from data_prep import scanned
+from data_prep.scan import scanned
 
 LISTS = ROOT.parent / "shared" / "metadata"
 RATE = 16000

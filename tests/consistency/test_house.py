@@ -1,11 +1,11 @@
-"""The direction of imports (train.py -> brain -> losses, metrics) and the size of things."""
+"""The direction of imports (train.py -> training -> models) and the size of things."""
 
 import ast
 from pathlib import Path
 
-from conftest import ROOT
+import pytest
 
-MODELS = ("transformer", "separator", "dual_path", "super_resolution", "sfsrnet")
+from conftest import ROOT
 
 
 def imports(path: Path) -> set[str]:
@@ -22,33 +22,49 @@ def reaches(path: Path, *names: str) -> bool:
     return any(name == n or name.startswith(f"{n}.") for name in imports(path) for n in names)
 
 
-def test_models_know_no_brain_no_loss_and_no_data():
-    others = ("brain", "losses", "metrics", "inference", "export", "example", "hparams")
-    forbidden = [f"sfsrnet_modules.{name}" for name in others]
-    for name in MODELS:
-        assert not reaches(ROOT / f"sfsrnet_modules/{name}.py", "data_prep", *forbidden), name
+# what a room of sfsrnet_modules may import beside itself; data_prep may import `common` alone
+MAY_IMPORT = {
+    "common": set(),
+    "models": {"common"},
+    "evaluation": {"common", "models", "inference"},
+    "training": {"common", "models", "evaluation", "inference"},
+    "inference": {"common", "models"},
+    "publishing": {"common", "models", "training", "evaluation", "inference"},
+    "apps": {"common", "evaluation", "inference", "publishing"},
+}
+
+
+def test_every_room_is_named_and_every_module_is_in_one():
+    package = ROOT / "sfsrnet_modules"
+    assert {path.parent.name for path in package.glob("*/__init__.py")} == set(MAY_IMPORT)
+    assert [path.name for path in package.glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_rooms_import_in_one_direction(room):
+    others = set(MAY_IMPORT) - MAY_IMPORT[room] - {room}
+    forbidden = ["data_prep", *(f"sfsrnet_modules.{name}" for name in others)]
+    for path in (ROOT / "sfsrnet_modules" / room).glob("*.py"):
+        assert not reaches(path, *forbidden), path
 
 
 def test_separators_know_no_super_resolution():
     for name in ("transformer", "separator", "dual_path"):
-        path = ROOT / f"sfsrnet_modules/{name}.py"
-        assert not reaches(path, "sfsrnet_modules.super_resolution", "sfsrnet_modules.sfsrnet")
+        path = ROOT / f"sfsrnet_modules/models/{name}.py"
+        assert not reaches(
+            path, "sfsrnet_modules.models.super_resolution", "sfsrnet_modules.models.sfsrnet"
+        )
 
 
 def test_data_preparation_knows_no_model():
-    for path in (ROOT / "data_prep").glob("*.py"):
-        inner = {name for name in imports(path) if name.startswith("sfsrnet_modules.")}
-        assert inner == set(), path  # the bare package only makes torchaudio importable
-
-
-def test_modules_know_no_data_preparation():
-    for path in (ROOT / "sfsrnet_modules").glob("*.py"):
-        assert not reaches(path, "data_prep"), path
+    rooms = [f"sfsrnet_modules.{name}" for name in MAY_IMPORT if name != "common"]
+    for path in (ROOT / "data_prep").rglob("*.py"):
+        assert not reaches(path, *rooms), path
 
 
 def test_parameters_are_reached_through_modules_alone():
     """DDP wraps `self.modules` only: a model called through `hparams` is never synchronised."""
-    brain = (ROOT / "sfsrnet_modules/brain.py").read_text(encoding="utf-8")
+    brain = (ROOT / "sfsrnet_modules/training/brain.py").read_text(encoding="utf-8")
     assert "self.hparams.model(" not in brain and "def fit_batch" not in brain
 
 

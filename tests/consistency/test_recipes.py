@@ -5,7 +5,7 @@ import re
 import pytest
 
 from conftest import ROOT
-from data_prep import librimix, wsj0mix
+from data_prep.corpora import librimix, wsj0mix
 
 READMES = sorted((ROOT / "recipes").glob("*/*/README.md"))
 

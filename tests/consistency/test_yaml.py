@@ -7,7 +7,7 @@ from hyperpyyaml import load_hyperpyyaml
 from benchmarks.models import build as build_row
 from benchmarks.rows import ROWS, TABLES
 from conftest import ROOT
-from sfsrnet_modules.complexity import count_parameters, macs_per_second
+from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 
 FILES = sorted((ROOT / "hparams").glob("*.yaml"))
 SAME_RATE = "rates: [8000, 8000, 8000, 8000, 8000, 8000, 8000, 8000]"

@@ -17,8 +17,8 @@ import sfsrnet_modules  # noqa: F401
 import torch
 
 import train
-from data_prep.dynamic_mixing import DynamicMixing
-from sfsrnet_modules.brain import Separation
+from data_prep.mixing.dynamic import DynamicMixing
+from sfsrnet_modules.training.brain import Separation
 
 on_fit_batch_end = Separation.on_fit_batch_end
 on_stage_end = Separation.on_stage_end

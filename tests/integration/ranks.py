@@ -127,7 +127,7 @@ def _run(folder: Path, arguments: list[str], env: dict, event: Callable | None) 
 
 
 def _log_steps(path: Path) -> None:
-    from sfsrnet_modules.brain import Separation
+    from sfsrnet_modules.training.brain import Separation
 
     on_fit_batch_end = Separation.on_fit_batch_end
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from data_prep import librimix, wsj0mix
+from data_prep.corpora import librimix, wsj0mix
 from tests import trees
 from tests.integration.test_train import TINY
 

@@ -36,7 +36,7 @@ def run(
 
 def write_gradients(folder: Path) -> None:
     """Each rank writes its gradients of every step, and its weights at the end of an epoch."""
-    from sfsrnet_modules.brain import Separation
+    from sfsrnet_modules.training.brain import Separation
 
     optimizers_step, on_stage_end = Separation.optimizers_step, Separation.on_stage_end
     rank, gradients = os.environ.get("RANK", 0), []
@@ -113,7 +113,7 @@ def nan_on_one_rank(folder: Path) -> None:
 
 
 def nothing_to_learn_on_one_rank(folder: Path) -> None:
-    from sfsrnet_modules.losses import MultiLoss
+    from sfsrnet_modules.training.losses import MultiLoss
 
     write_gradients(folder)
     if os.environ["RANK"] == "1":
@@ -138,7 +138,7 @@ def test_srun_starts_the_same_training(corpus, tmp_path):  # noqa: F811
 
 def signalled(number: int, rank: int, folder: Path) -> None:
     """A process is told to stop in the second step of the second epoch."""
-    from sfsrnet_modules.brain import Separation
+    from sfsrnet_modules.training.brain import Separation
 
     on_fit_batch_start = Separation.on_fit_batch_start
 
@@ -184,7 +184,7 @@ def tensorboard_steps(folder: Path) -> list[int]:
 
 
 def validated_worse_and_worse(folder: Path) -> None:
-    from sfsrnet_modules import brain
+    from sfsrnet_modules.training import brain
 
     scores = iter((3.0, 2.0, 1.0))
     brain._quality = lambda stats: {"si_snr_i": next(scores), "weights": "model"}

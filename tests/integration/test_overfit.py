@@ -2,7 +2,8 @@ import numpy as np
 import torch
 
 from conftest import tiny_sfsrnet
-from sfsrnet_modules.losses import MultiLoss, pit_si_snr
+from sfsrnet_modules.common.si_snr import pit_si_snr
+from sfsrnet_modules.training.losses import MultiLoss
 from tests.integration.voices import voice
 
 

@@ -13,11 +13,12 @@ import soundfile
 import torch
 
 from conftest import ROOT
-from sfsrnet_modules import segments
-from sfsrnet_modules.inference import DEFAULT_MODEL, SFSRNetSeparation
-from sfsrnet_modules.losses import best_order, pairwise_si_snr
-from sfsrnet_modules.metrics import in_order
-from sfsrnet_modules.segments import separate_segments
+from sfsrnet_modules.common.permutation import best_order
+from sfsrnet_modules.common.si_snr import pairwise_si_snr
+from sfsrnet_modules.evaluation.metrics import in_order
+from sfsrnet_modules.inference import segments
+from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
+from sfsrnet_modules.inference.segments import separate_segments
 from tests.conversation import RATE, conversation, held_out_speakers
 from tests.oracle import Oracle
 
@@ -31,7 +32,7 @@ def noise(path: Path, seconds: float) -> Path:
 
 
 def start(recording: Path, output: Path, model: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "sfsrnet_modules.separate", recording, "-o", output]
+    command = [sys.executable, "-m", "sfsrnet_modules.apps.separate", recording, "-o", output]
     return subprocess.Popen(
         [*map(str, command), "--model", str(model), "--segment", "2"],
         cwd=ROOT,

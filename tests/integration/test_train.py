@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import ROOT
-from sfsrnet_modules.inference import SFSRNetSeparation
-from sfsrnet_modules.precision import EMULATED, emulates_bfloat16
-from sfsrnet_modules.training_run import TrainingRun
+from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
+from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.publishing.run import TrainingRun
 from tests.integration.voices import write_corpus
 
 PROBE = str(ROOT / "tests/integration/probe.py")
@@ -141,7 +141,7 @@ def test_export_script_repeats_the_exported_model(trained, tmp_path):
 
 def test_example_is_drawn(trained):
     folder = trained / "example"
-    command = [sys.executable, "-m", "sfsrnet_modules.example", str(folder), "--model"]
+    command = [sys.executable, "-m", "sfsrnet_modules.apps.example", str(folder), "--model"]
     done = subprocess.run(
         [*command, str(trained / "model")], cwd=ROOT, capture_output=True, text=True
     )

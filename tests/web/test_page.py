@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from conftest import ROOT, TINY, tiny_sfsrnet
-from sfsrnet_modules.export import export_model
+from sfsrnet_modules.publishing.export import export_model
 from tests.integration.voices import voice
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -44,7 +44,7 @@ def server(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--model", str(model), "--port", str(port)]
-    command = [sys.executable, "-m", "sfsrnet_modules.page", *options]
+    command = [sys.executable, "-m", "sfsrnet_modules.apps.page", *options]
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"

@@ -1,0 +1,1 @@
+"""A corpus becomes manifests: one module a kind of corpus."""

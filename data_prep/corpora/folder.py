@@ -1,0 +1,266 @@
+"""Prepares any folder of speech, ``<speaker>/**/*.{wav,flac,ogg}``.
+
+The first level of sub-folders is the speaker: for LibriSpeech's ``dev-clean/<speaker>/<chapter>``
+the data folder is ``dev-clean``.
+"""
+
+import glob
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from speechbrain.utils.logger import get_logger
+
+from data_prep.mixing.fixed import MIN_MIXED, draw_mixtures
+from data_prep.scan import manifests
+from data_prep.scan.scan import scan, usable
+
+logger = get_logger(__name__)
+
+SUFFIXES = (".wav", ".flac", ".ogg")
+
+
+def prepare(
+    data_folder: str | os.PathLike,
+    output_folder: str | os.PathLike,
+    sample_rate: int,
+    num_spks: int = 2,
+    seed: int = 1234,
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    num_valid: int = 200,
+    num_test: int = 300,
+    max_duration: float = 10.0,
+    noise_folder: str | os.PathLike | None = None,
+) -> None:
+    """Makes ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
+
+    ``pool.csv`` is for ``data_prep.mixing.dynamic``; the others are fixed mixtures for
+    ``data_prep.mixing.fixed``. Files that are broken, silent or sampled below ``sample_rate`` are
+    skipped with a warning. A second call with the same arguments on the same files does nothing.
+    The same files and seed give the same manifests, wherever the folder lies.
+
+    Arguments
+    ---------
+    data_folder : str or os.PathLike
+        Has one sub-folder a speaker with wav, flac or ogg files at any depth.
+    output_folder : str or os.PathLike
+        Where the manifests go; made if missing.
+    sample_rate : int
+        Rate in Hz that the mixtures will be read at.
+    num_spks : int
+        Speakers in a mixture.
+    seed : int
+        Seed of the split and of the fixed mixtures.
+    valid_share, test_share : float
+        Share of the speakers kept for validation and test, at least ``num_spks`` speakers each.
+    num_valid, num_test : int
+        Number of fixed mixtures.
+    max_duration : float
+        Longest fixed mixture in seconds; a mixture is as long as its shortest utterance.
+    noise_folder : str or os.PathLike, optional
+        Noise recordings at any depth, to be mixed in; split as the speakers are, and listed in
+        ``noise.csv`` for dynamic mixing.
+
+    Raises
+    ------
+    ValueError
+        The folder, its speakers or an argument do not allow it.
+    """
+    arguments = dict(locals())
+    # The manifests do not depend on where the folders are.
+    del arguments["data_folder"], arguments["output_folder"], arguments["noise_folder"]
+    data_folder, output_folder = Path(data_folder), Path(output_folder)
+    _check_arguments(arguments)
+    names = _find_speech(data_folder)
+    state = {**arguments, "files": manifests.fingerprint(data_folder, names)}
+    noise_names = []
+    if noise_folder is not None:
+        noise_names = find_audio(Path(noise_folder), "noise_folder")
+        state["noise"] = manifests.fingerprint(Path(noise_folder), noise_names)
+    if manifests.is_prepared(output_folder, state):
+        return
+    pool = _scan_speech(data_folder, names, sample_rate, output_folder)
+    parts = split_speakers(pool, num_spks, seed, valid_share, test_share)
+    noises = [None] * len(parts)
+    if noise_names:
+        keep = {"root_name": "noise_root", "folder": output_folder}
+        noise = _usable(scan(Path(noise_folder), noise_names, sample_rate, str, **keep))
+        noises = split_noise(noise, seed, valid_share, test_share)
+    draw = partial(
+        draw_mixtures,
+        data_root=data_folder,
+        num_spks=num_spks,
+        sample_rate=sample_rate,
+        max_duration=max_duration,
+        noise_root=noise_folder,
+    )
+    tables = {"pool.csv": parts[0]} | ({"noise.csv": noises[0]} if noise_names else {})
+    for i, (name, number) in enumerate({"valid.csv": num_valid, "test.csv": num_test}.items(), 1):
+        rng = np.random.default_rng([seed, i])
+        tables[name] = draw(parts[i], number=number, rng=rng, noise=noises[i])
+    manifests.write(output_folder, tables, state)
+
+
+def find_audio(folder: Path, key: str) -> list[str]:
+    """Lists a folder's audio files by suffix; hidden files are left out.
+
+    Arguments
+    ---------
+    folder : Path
+    key : str
+        The option that named the folder, for messages.
+
+    Returns
+    -------
+    list of str
+        Sorted paths relative to ``folder``.
+
+    Raises
+    ------
+    ValueError
+        No folder, or no audio in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"No folder at {folder}: set {key} to where the recordings are")
+    names = glob.iglob("**/*", root_dir=folder, recursive=True)  # follows links to folders
+    names = sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    if not names:
+        raise ValueError(
+            f"No {', '.join(SUFFIXES)} file in {folder}: set {key} to a folder of recordings"
+        )
+    return names
+
+
+def split_speakers(
+    pool: pd.DataFrame, num_spks: int, seed: int, valid_share: float, test_share: float
+) -> list[pd.DataFrame]:
+    """Splits the pool by speaker.
+
+    Arguments
+    ---------
+    pool : pd.DataFrame
+        See ``data_prep.scan.scan.usable``.
+    num_spks : int
+        Least number of speakers of a part.
+    seed : int
+        Seed of the split.
+    valid_share, test_share : float
+        Share of the speakers.
+
+    Returns
+    -------
+    list of pd.DataFrame
+        Rows of train, valid and test. Speakers of valid and test have an utterance that is long
+        enough for a fixed mixture.
+
+    Raises
+    ------
+    ValueError
+        Too few speakers.
+    """
+    longest = pool.groupby("speaker")["duration"].max()  # sorted by speaker
+    order = longest.index[longest >= MIN_MIXED]
+    order = order[np.random.default_rng(seed).permutation(len(order))]
+    _check_speakers(len(longest), len(order), num_spks)
+    room = min(len(longest) - num_spks, len(order))  # train keeps num_spks speakers at least
+    num_valid = np.clip(round(valid_share * len(order)), num_spks, room - num_spks)
+    num_test = np.clip(round(test_share * len(order)), num_spks, room - num_valid)
+    part = pd.Series("train", index=longest.index)
+    part[order[:num_valid]] = "valid"
+    part[order[num_valid : num_valid + num_test]] = "test"
+    part_of_row = pool["speaker"].map(part)
+    return [pool[part_of_row == name] for name in ("train", "valid", "test")]
+
+
+def split_noise(
+    noise: pd.DataFrame, seed: int, valid_share: float, test_share: float
+) -> list[pd.DataFrame]:
+    """Splits noise recordings at random into those of train, valid and test.
+
+    Raises
+    ------
+    ValueError
+        Fewer than three recordings.
+    """
+    if len(noise) < 3:
+        raise ValueError(
+            f"Found {len(noise)} noise recordings, train, valid and test need one each: add some "
+            "to noise_folder, or cut a long one into files"
+        )
+    order = np.random.default_rng(seed).permutation(len(noise))
+    num_valid, num_test = (
+        int(np.clip(round(share * len(noise)), 1, len(noise) // 3))
+        for share in (valid_share, test_share)
+    )
+    bounds = [num_valid, num_valid + num_test]
+    valid, test, train = (noise.iloc[np.sort(part)] for part in np.split(order, bounds))
+    return [train, valid, test]
+
+
+def _find_speech(data_folder: Path) -> list[str]:
+    names = find_audio(data_folder, "data_folder")
+    if not any("/" in name for name in names):
+        raise ValueError(
+            f"The audio files lie directly in {data_folder}, so that their speakers are unknown: "
+            "move them to one sub-folder a speaker"
+        )
+    return names
+
+
+def _scan_speech(
+    data_folder: Path, names: list[str], sample_rate: int, output_folder: Path
+) -> pd.DataFrame:
+    files = scan(data_folder, names, sample_rate, _speaker, folder=output_folder)
+    files.loc[~files["ID"].str.contains("/"), "problem"] = "not in a speaker's sub-folder"
+    pool = _usable(files)
+    hours, num_speakers = pool["duration"].sum() / 3600, pool["speaker"].nunique()
+    message = "%d of %d files can be used: %.2f h, %d speakers"
+    logger.info(message, len(pool), len(files), hours, num_speakers)
+    return pool
+
+
+def _speaker(name: str) -> str:
+    return name.split("/")[0]
+
+
+def _usable(files: pd.DataFrame) -> pd.DataFrame:
+    pool = usable(files)
+    if not len(pool):
+        raise ValueError(
+            f"None of the {len(files)} audio files can be used, the first being "
+            f"{files['problem'].iloc[0]}: see the warnings above"
+        )
+    return pool
+
+
+def _check_arguments(arguments: dict) -> None:
+    for name in ("sample_rate", "num_spks", "num_valid", "num_test"):
+        if arguments[name] < 1:
+            raise ValueError(f"{name} is {arguments[name]}: set it to 1 at least")
+    shares = arguments["valid_share"], arguments["test_share"]
+    if min(shares) <= 0 or sum(shares) >= 1:
+        raise ValueError(
+            f"valid_share and test_share are {shares[0]} and {shares[1]}: both must be above 0, "
+            "and leave a share to train"
+        )
+    if arguments["max_duration"] < MIN_MIXED:
+        raise ValueError(
+            f"max_duration is {arguments['max_duration']} s: set it to {MIN_MIXED} s at least"
+        )
+
+
+def _check_speakers(num_speakers: int, num_eligible: int, num_spks: int) -> None:
+    if num_speakers < 3 * num_spks:
+        raise ValueError(
+            f"Found {num_speakers} speakers (a sub-folder of data_folder is a speaker), but "
+            f"disjoint train, valid and test parts for num_spks={num_spks} need "
+            f"{3 * num_spks}: add speakers, or lower num_spks"
+        )
+    if num_eligible < 2 * num_spks:
+        raise ValueError(
+            f"Found {num_eligible} speakers with an utterance of {MIN_MIXED} s or more, but valid "
+            f"and test for num_spks={num_spks} need {2 * num_spks}: add longer recordings"
+        )

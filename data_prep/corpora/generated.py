@@ -1,0 +1,97 @@
+"""Mixtures that were generated as files: a folder for the mixtures, one for each source."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.scan.scan import HARMLESS, insist, scan
+
+
+def generated_part(
+    data_folder: Path,
+    part: Path,
+    mixtures: str,
+    sources: list[str],
+    speakers_of: Callable[[str], list[str]],
+    sample_rate: int,
+    output_folder: Path,
+    measure: str = "rms",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reads one part of a corpus, such as ``tr/{mix,s1,s2}``.
+
+    Arguments
+    ---------
+    data_folder : Path
+        Folder that paths are relative to.
+    part : Path
+        Folder of the part, in it.
+    mixtures : str
+        Name of the folder of mixtures.
+    sources : list of str
+        Names of the folders of sources.
+    speakers_of : callable
+        Of a mixture's name; the speakers' names.
+    sample_rate : int
+        Hz, of every file.
+    output_folder : Path
+        Where the scan's findings and a long list of problems are written.
+    measure : str
+        Of the sources' levels, see ``data_prep.mixing.levels``.
+
+    Returns
+    -------
+    table : pd.DataFrame
+        The manifest of mixtures.
+    files : pd.DataFrame
+        What is known of the sources' files: see ``data_prep.scan.scan.scan``.
+
+    Raises
+    ------
+    ValueError
+        No mixtures, or files that are missing or broken: all are named.
+    """
+    stems = sorted(path.stem for path in (part / mixtures).glob("*.wav"))
+    if not stems:
+        raise ValueError(f"No wav files in {part / mixtures}: the generated corpus is incomplete")
+    place = part.relative_to(data_folder)
+    names = {f: [str(place / f / f"{stem}.wav") for stem in stems] for f in (mixtures, *sources)}
+    mixed = scan(data_folder, names[mixtures], sample_rate, str, folder=output_folder)
+    listed = [name for folder in sources for name in names[folder]]
+    files = scan(data_folder, listed, sample_rate, str, measure, folder=output_folder)
+    together = pd.concat([mixed, files], ignore_index=True)
+    insist(together, sample_rate, output_folder, "generate the corpus again, or complete the copy")
+    table = pd.DataFrame({"ID": stems, "duration": mixed["duration"], "wav_mix": mixed["wav"]})
+    for c, folder in enumerate(sources):
+        table[f"speaker_{c + 1}"] = [speakers_of(stem)[c] for stem in stems]
+        table[f"wav_{c + 1}"] = [f"$data_root/{name}" for name in names[folder]]
+    return table, files
+
+
+def longest_cuts(
+    table: pd.DataFrame, files: pd.DataFrame, utterances_of: Callable[[str], list[str]]
+) -> pd.DataFrame:
+    """Makes a pool of the sources of generated mixtures: of each utterance the longest cut.
+
+    Arguments
+    ---------
+    table, files : pd.DataFrame
+        Of ``generated_part``.
+    utterances_of : callable
+        Of a mixture's name; the utterances' names.
+
+    Returns
+    -------
+    pd.DataFrame
+        The pool, see ``data_prep.mixing.pool``.
+    """
+    num_spks = len(files) // len(table)
+    origin = [(stem, c) for c in range(num_spks) for stem in table["ID"]]
+    speakers = [table[f"speaker_{c + 1}"] for c in range(num_spks)]
+    pool = files.assign(
+        ID=[utterances_of(stem)[c] for stem, c in origin],
+        speaker=pd.concat(speakers, ignore_index=True),
+    )
+    pool = pool[~pool["problem"].isin(HARMLESS)].sort_values("duration", kind="stable")
+    pool = pool.drop_duplicates("ID", keep="last").sort_values("ID", ignore_index=True)
+    return pool.drop(columns=["channels", "problem"])

@@ -1,0 +1,229 @@
+"""Recognises a corpus by its folder, prepares it, and makes the sets to train and to test on."""
+
+import os
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from data_prep.corpora import folder, librimix, listed, speakers, wsj0mix
+from data_prep.mixing.dynamic import DynamicMixing
+from data_prep.mixing.fixed import CroppedMixtures
+
+
+def prepare(
+    data_folder: str | os.PathLike,
+    output_folder: str | os.PathLike,
+    sample_rate: int,
+    num_spks: int = 2,
+    mode: str = "min",
+    mixture: str = "clean",
+    train_part: str = "train-360",
+    lists: str | os.PathLike | None = None,
+    noise_folder: str | os.PathLike | None = None,
+    seed: int = 1234,
+    num_valid: int = 500,
+    num_test: int = 1000,
+) -> None:
+    """Makes the manifests of whatever corpus lies in a folder.
+
+    Arguments
+    ---------
+    data_folder : str or os.PathLike
+        Generated WSJ0-mix or LibriMix folders; WSJ0 or LibriSpeech itself, with ``lists``; speech
+        of several sources with a ``manifest.csv``; or any folder with one sub-folder of recordings
+        a speaker.
+    output_folder : str or os.PathLike
+        Where the manifests go; made if missing.
+    sample_rate : int
+        Rate in Hz that the mixtures will be read at.
+    num_spks : int
+        Sources in a mixture.
+    mode : str
+        Length of WSJ0-mix's and LibriMix's mixtures, "min" or "max".
+    mixture : str
+        LibriMix's "clean", "both" or "single".
+    train_part : str
+        LibriMix's "train-360" or "train-100".
+    lists : str or os.PathLike, optional
+        Folder of the published lists.
+    noise_folder : str or os.PathLike, optional
+        Noise recordings, for LibriMix and any folder of speech.
+    seed : int
+        Of the split of any folder of speech, and its mixtures.
+    num_valid, num_test : int
+        Number of mixtures of any folder of speech; of each source, where they are listed.
+
+    Raises
+    ------
+    ValueError
+        The corpus is not complete, or is none; or an argument is none of its values.
+    """
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode is {mode}: set it to min or max")
+    corpus = recognise(Path(data_folder), lists)
+    if corpus == "wsj0mix":
+        if noise_folder is not None or mixture != "clean":
+            raise ValueError(
+                "WSJ0-mix has no noise: leave noise_folder and mixture away, or use LibriMix"
+            )
+        wsj0mix.prepare(data_folder, output_folder, sample_rate, num_spks, mode, lists)
+    elif corpus == "librimix":
+        librimix.prepare(
+            data_folder,
+            output_folder,
+            sample_rate,
+            num_spks,
+            mode,
+            mixture,
+            train_part,
+            lists,
+            noise_folder,
+        )
+    elif corpus == "listed":
+        if noise_folder is not None:
+            raise ValueError(
+                "Speech listed by a manifest.csv has no noise: leave noise_folder away"
+            )
+        listed.prepare(data_folder, output_folder, sample_rate, num_spks, seed, num_valid, num_test)
+    else:
+        folder.prepare(
+            data_folder,
+            output_folder,
+            sample_rate,
+            num_spks,
+            seed,
+            num_valid=num_valid,
+            num_test=num_test,
+            noise_folder=noise_folder,
+        )
+    speakers.warn_of_shared(output_folder)
+
+
+def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
+    """Tells a corpus by the lists, or by the names of the folders in it.
+
+    Arguments
+    ---------
+    data_folder : Path
+    lists : str or os.PathLike, optional
+        Folder of the published lists.
+
+    Returns
+    -------
+    str
+        "wsj0mix", "librimix", "listed" or "folder".
+
+    Raises
+    ------
+    ValueError
+        There is no such folder, the lists are of no corpus, or a corpus needs its lists.
+    """
+    if not data_folder.is_dir():
+        raise ValueError(f"No folder at {data_folder}: set data_folder to where the corpus is")
+    if lists is not None:
+        return _of_lists(Path(lists))
+    if listed.is_listed(data_folder):
+        return "listed"
+    if _has(data_folder, "*speakers/wav*k/*/tr/mix"):
+        return "wsj0mix"
+    if any(_has(data_folder, f"Libri*Mix/wav*k/*/{part}/s1") for part in librimix.SUBSETS):
+        return "librimix"
+    if any(_has(data_folder, f"*/*/{name}/*") for name in ("si_tr_s", "SI_TR_S")):
+        raise ValueError(
+            f"{data_folder} is WSJ0 itself: set lists to the folder of the published lists of "
+            "WSJ0-2mix (mix_2_spk_tr.txt, activlev_si_tr_s.txt and so on)"
+        )
+    subsets = [name for name in librimix.SUBSETS.values() if (data_folder / name).is_dir()]
+    if subsets:
+        raise ValueError(
+            f"{data_folder} is LibriSpeech itself: set data_folder to one part of it, such as "
+            f"{data_folder / subsets[0]}, or lists to the folder of the published lists of "
+            "Libri2Mix (libri2mix_test-clean.csv and so on)"
+        )
+    return "folder"
+
+
+def train_set(
+    dynamic_mixing: bool,
+    manifest_folder: str | os.PathLike,
+    data_root: str | os.PathLike,
+    noise_root: str | os.PathLike | None,
+    num_items: int,
+    segment: float,
+    sample_rate: int,
+    num_spks: int,
+    seed: int,
+    speed: tuple[float, float] | None = None,
+) -> Dataset:
+    """Makes the training set, of new mixtures in every epoch or of the corpus's own.
+
+    Arguments
+    ---------
+    dynamic_mixing : bool
+    manifest_folder : str or os.PathLike
+        Of ``prepare``.
+    data_root, noise_root, num_items, segment, sample_rate, num_spks, seed, speed
+        Of ``data_prep.mixing.dynamic.DynamicMixing``.
+
+    Returns
+    -------
+    torch.utils.data.Dataset
+        With ``set_epoch``; items ``id``, ``mixture`` [T], ``sources`` [T, C].
+
+    Raises
+    ------
+    ValueError
+        The corpus has no training mixtures of its own, or cannot be mixed so.
+    """
+    manifests = Path(manifest_folder)
+    if dynamic_mixing:
+        noise = manifests / "noise.csv"
+        return DynamicMixing(
+            manifests / "pool.csv",
+            data_root,
+            num_items,
+            segment,
+            sample_rate,
+            num_spks,
+            seed,
+            speed,
+            noise if noise.is_file() else None,
+            noise_root,
+        )
+    if speed is not None:
+        raise ValueError(f"speed is {speed}: fixed mixtures keep theirs, set it to null")
+    if not (manifests / "train.csv").is_file():
+        raise ValueError(
+            "This corpus has no training mixtures of its own: leave dynamic_mixing on, or use "
+            "WSJ0-mix or LibriMix"
+        )
+    return CroppedMixtures(
+        manifests / "train.csv",
+        sample_rate,
+        num_spks,
+        data_root,
+        noise_root,
+        num_items,
+        segment,
+        seed,
+    )
+
+
+def _of_lists(lists: Path) -> str:
+    if not lists.is_dir():
+        raise ValueError(f"No folder at {lists}: set lists to the folder of the published lists")
+    if any(lists.glob("mix_*_spk_*.txt")):
+        return "wsj0mix"
+    if any(lists.glob("libri*mix_*.csv")):
+        return "librimix"
+    raise ValueError(
+        f"No mix_2_spk_*.txt and no libri2mix_*.csv in {lists}: set lists to the folder of the "
+        "published lists of WSJ0-2mix or Libri2Mix"
+    )
+
+
+def _has(data_folder: Path, pattern: str) -> bool:
+    """Whether there is such a folder, seen from the data folder or from a folder within it."""
+    parts = pattern.split("/")
+    tails = ("/".join(parts[i:]) for i in range(len(parts) - 1))
+    return any(path.is_dir() for tail in tails for path in data_folder.glob(tail))

@@ -1,0 +1,1 @@
+"""Manifests become mixtures, drawn anew or fixed."""

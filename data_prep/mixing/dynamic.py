@@ -1,0 +1,157 @@
+"""Dynamic mixing: new mixtures in every epoch, drawn from a pool of single-speaker recordings."""
+
+import os
+
+import numpy as np
+import torch
+
+from data_prep.mixing.epoch import EpochDataset
+from data_prep.mixing.levels import PAUSE_DB, draw_levels_db, draw_noise_db, peak_scale, rms_db
+from data_prep.mixing.pool import Pool
+
+GAP = 0.1  # s of silence between the short utterances that fill a segment: a short natural pause
+
+
+class DynamicMixing(EpochDataset):
+    """Mixtures of distinct speakers, drawn anew in every epoch.
+
+    Item i of epoch e depends on nothing but ``(seed, e, i)`` (and the files): it is the same with
+    any number of workers and after a resumed training. Processes that share the items out
+    (``sfsrnet_modules.training.distributed``) get together those that a single process would get.
+
+    The speakers of a mixture are drawn uniformly, so that one with many recordings does not
+    prevail, and from one source, where the pool names sources; of a speaker as
+    ``data_prep.mixing.pool`` says, with levels as the pool's corpus draws them
+    (``data_prep.mixing.levels``).
+
+    Arguments
+    ---------
+    manifest : str or os.PathLike
+        The pool, see ``data_prep.mixing.pool``.
+    data_root : str or os.PathLike
+        Replaces ``$data_root`` in the manifest's paths.
+    num_items : int
+        Mixtures an epoch.
+    segment : float
+        Duration of every mixture in seconds.
+    sample_rate : int
+        Wanted sampling rate in Hz.
+    num_spks : int
+        Speakers in a mixture, C.
+    seed : int
+        Seed of all draws.
+    speed : tuple of float, optional
+        Range of the speed perturbation, drawn for each source, e.g. ``(0.95, 1.05)``; none by
+        default.
+    noise : str or os.PathLike, optional
+        A pool of noise recordings, to be mixed in.
+    noise_root : str or os.PathLike, optional
+        Replaces ``$noise_root`` in its paths.
+
+    Raises
+    ------
+    ValueError
+        The pool cannot make such mixtures.
+
+    Example
+    -------
+    >>> import soundfile as sf
+    >>> folder = getfixture("tmp_path")
+    >>> with open(folder / "pool.csv", "w") as file:
+    ...     _ = file.write("ID,duration,sample_rate,level_db,measure,speaker,wav\\n")
+    ...     for name in "ab":
+    ...         sf.write(folder / f"{name}.wav", np.full(16000, 0.1), 8000)
+    ...         _ = file.write(f"{name},2.0,8000,-20.0,rms,{name},$data_root/{name}.wav\\n")
+    >>> dataset = DynamicMixing(folder / "pool.csv", folder, 10, segment=1.5, sample_rate=8000)
+    >>> dataset.set_epoch(1)
+    >>> dataset[0]["mixture"].shape, dataset[0]["sources"].shape
+    (torch.Size([12000]), torch.Size([12000, 2]))
+    """
+
+    def __init__(
+        self,
+        manifest: str | os.PathLike,
+        data_root: str | os.PathLike,
+        num_items: int,
+        segment: float,
+        sample_rate: int,
+        num_spks: int = 2,
+        seed: int = 1234,
+        speed: tuple[float, float] | None = None,
+        noise: str | os.PathLike | None = None,
+        noise_root: str | os.PathLike | None = None,
+    ):
+        super().__init__(num_items)
+        self.num_samples = round(segment * sample_rate)
+        self.num_spks = num_spks
+        self.seed = seed
+        self.speed = speed
+        self.pool = Pool(manifest, sample_rate, GAP, data_root=data_root)
+        self.noise = None
+        if noise is not None:
+            self.noise = Pool(noise, sample_rate, data_root=data_root, noise_root=noise_root)
+        if self.pool.num_speakers < num_spks:
+            raise ValueError(
+                f"{manifest} has {self.pool.num_speakers} speakers, mixtures of {num_spks} need "
+                "as many: add speakers, or lower num_spks"
+            )
+
+    @property
+    def num_unreadable(self) -> int:
+        """Number of files that could not be read so far, in all workers."""
+        return sum(pool.num_unreadable for pool in (self.pool, self.noise) if pool is not None)
+
+    def __getitem__(self, index: int) -> dict:
+        """Draws one mixture.
+
+        Arguments
+        ---------
+        index : int
+            Item of the epoch.
+
+        Returns
+        -------
+        dict
+            ``id``, ``mixture`` [T] and ``sources`` [T, C], float32; T = segment * sample_rate.
+
+        Raises
+        ------
+        OSError
+            Fewer than ``num_spks`` speakers can be read at all.
+        """
+        self.check_index(index)
+        epoch = self.epoch
+        rng = np.random.default_rng([self.seed, epoch, index])
+        sources = self._draw_sources(rng)  # [C, T]
+        noise = self._draw_noise(rng)  # [T] or 0
+        scale = np.float32(peak_scale(sources.sum(axis=0) + noise, sources.T))
+        sources *= scale
+        mixture = sources.sum(axis=0) + noise * scale  # by numpy: torch would start threads
+        return {
+            "id": f"epoch{epoch}-{index}",
+            "mixture": torch.from_numpy(mixture),
+            "sources": torch.from_numpy(np.stack(sources, axis=-1)),
+        }
+
+    def _draw_sources(self, rng: np.random.Generator) -> np.ndarray:
+        levels_db = draw_levels_db(rng, self.num_spks, self.pool.measure)
+        sources = []
+        for speaker in self.pool.draw_speakers(rng):
+            speed = 1.0 if self.speed is None else rng.uniform(*self.speed)
+            level_db = levels_db[len(sources)]
+            source = self.pool.draw(rng, speaker, self.num_samples, level_db, speed)  # [T]
+            if rms_db(source) > level_db + PAUSE_DB:  # else unreadable, or a pause
+                sources.append(source)
+            if len(sources) == self.num_spks:
+                return np.stack(sources)  # [C, T]
+        raise OSError(
+            f"Fewer than {self.num_spks} speakers of {self.pool.manifest} can be read: "
+            "check data_folder, or prepare the data again"
+        )
+
+    def _draw_noise(self, rng: np.random.Generator) -> np.ndarray | np.float32:
+        if self.noise is None:
+            return np.float32(0)
+        level_db = draw_noise_db(rng, self.noise.measure)
+        recording = rng.integers(self.noise.num_speakers)  # noise knows no speakers: each its own
+        return self.noise.draw(rng, recording, self.num_samples, level_db)  # [T]

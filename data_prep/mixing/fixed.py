@@ -1,0 +1,355 @@
+"""Fixed mixtures: drawing and reading them.
+
+A manifest of mixtures has one row a mixture: ``ID``, ``duration`` in seconds, and for each source
+i from 1 its ``speaker_i`` and ``wav_i``. A row says all: reading it again gives the same samples.
+Further columns, as a corpus needs them:
+
+``start_i``     where the source begins in its file, in seconds; 0 if absent
+``duration_i``  of the source in seconds, where it is shorter than the mixture: silence follows
+``gain_i``      factor of the file's samples; 1 if absent
+``wav_noise``   noise, with ``start_noise``, ``duration_noise`` and ``gain_noise`` as above;
+                ``end_noise`` is the frame where it is cut, or up to which it is repeated
+``wav_mix``     the mixture; the sum of sources and noise if absent
+"""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from data_prep.mixing.epoch import EpochDataset
+from data_prep.mixing.levels import (
+    PAUSE_DB,
+    draw_levels_db,
+    draw_noise_db,
+    from_db,
+    peak_scale,
+    rms_db,
+)
+from data_prep.mixing.noise import read_noise
+from sfsrnet_modules.common.crops import draw_start, last_frame, rate_ratio, read_audio
+
+MIN_MIXED = 1.0  # s: shorter utterances, single words mostly, are left out
+DRAWS = 10  # of a mixture, until no source is a pause
+
+
+class FixedMixtures(Dataset):
+    """The mixtures of a manifest, in its order.
+
+    Arguments
+    ---------
+    manifest : str or os.PathLike
+        Made by ``data_prep.corpora.recognise.prepare`` or in the same format.
+    sample_rate : int
+        Wanted sampling rate in Hz.
+    num_spks : int
+        Number of sources, C.
+    data_root : str or os.PathLike
+        Replaces ``$data_root`` in the manifest's paths.
+    noise_root : str or os.PathLike, optional
+        Replaces ``$noise_root``.
+
+    Raises
+    ------
+    ValueError
+        No manifest, or not one of mixtures of ``num_spks`` sources.
+    """
+
+    def __init__(
+        self,
+        manifest: str | os.PathLike,
+        sample_rate: int,
+        num_spks: int,
+        data_root: str | os.PathLike,
+        noise_root: str | os.PathLike | None = None,
+    ):
+        self.manifest = os.fspath(manifest)
+        self.sample_rate = sample_rate
+        self.num_spks = num_spks
+        if not os.path.isfile(self.manifest):
+            raise ValueError(f"No manifest at {self.manifest}: prepare the data first")
+        self.rows = located(
+            pd.read_csv(self.manifest, dtype={"ID": str}, keep_default_na=False),
+            data_root,
+            noise_root,
+        )
+        found = self.rows.columns.str.fullmatch(r"wav_\d+").sum()
+        if found != num_spks:
+            raise ValueError(
+                f"{self.manifest} lists mixtures of {found} sources, num_spks is {num_spks}: "
+                "set num_spks to that, or prepare the data again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        """Reads one mixture.
+
+        Arguments
+        ---------
+        index : int
+            Row of the manifest.
+
+        Returns
+        -------
+        dict
+            ``id``, ``mixture`` [T] and ``sources`` [T, C], float32.
+
+        Raises
+        ------
+        OSError
+            A file is missing or broken.
+        """
+        return self.read(self.rows.iloc[index])
+
+    def num_samples(self, row: Mapping) -> int:
+        """Length of a mixture, T."""
+        return round(float(row["duration"]) * self.sample_rate)
+
+    def read(self, row: Mapping, begin: int = 0, num_samples: int | None = None) -> dict:
+        """Reads a piece of one mixture, all of it by default; else as ``__getitem__``."""
+        num_samples = self.num_samples(row) if num_samples is None else num_samples
+        try:
+            mixture, sources = read_mixture(
+                row, self.sample_rate, self.num_spks, begin, num_samples
+            )
+        except OSError as error:
+            raise OSError(
+                f"{error} (listed in {self.manifest}): check data_folder, or prepare it again"
+            ) from error
+        sources = torch.from_numpy(np.ascontiguousarray(sources))  # [T, C]
+        return {"id": row["ID"], "mixture": torch.from_numpy(mixture), "sources": sources}
+
+
+class CroppedMixtures(FixedMixtures, EpochDataset):
+    """Crops of the mixtures of a manifest, to train on.
+
+    The list is gone through in an order that is drawn anew for every pass. An epoch is the next
+    ``num_items`` of it, so that it is as long as one of dynamic mixing. Item i of epoch e depends
+    on nothing but ``(seed, e, i)``. A mixture shorter than the segment is taken whole.
+
+    Arguments
+    ---------
+    manifest, sample_rate, num_spks, data_root, noise_root
+        Of ``FixedMixtures``.
+    num_items : int
+        Mixtures an epoch.
+    segment : float
+        Duration of a crop in seconds.
+    seed : int
+        Seed of the order and of the crops.
+    """
+
+    def __init__(
+        self,
+        manifest: str | os.PathLike,
+        sample_rate: int,
+        num_spks: int,
+        data_root: str | os.PathLike,
+        noise_root: str | os.PathLike | None,
+        num_items: int,
+        segment: float,
+        seed: int = 1234,
+    ):
+        FixedMixtures.__init__(self, manifest, sample_rate, num_spks, data_root, noise_root)
+        EpochDataset.__init__(self, num_items)
+        self.segment = round(segment * sample_rate)  # samples
+        self.seed = seed
+        self._orders: dict[int, np.ndarray] = {}  # of the current pass, and the one after it
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def __getitem__(self, index: int) -> dict:
+        """Reads one crop; arguments, items and errors as of ``FixedMixtures``."""
+        self.check_index(index)
+        place = max(self.epoch - 1, 0) * self.num_items + index
+        turn, position = divmod(place, len(self.rows))
+        row = self.rows.iloc[self._order(turn)[position]]
+        length = self.num_samples(row)
+        rng = np.random.default_rng([self.seed, 1, place])
+        begin = int(rng.integers(max(length - self.segment, 0) + 1))
+        return self.read(row, begin, min(self.segment, length))
+
+    def _order(self, turn: int) -> np.ndarray:
+        if turn not in self._orders:
+            self._orders = {t: order for t, order in self._orders.items() if t == turn - 1}
+            rng = np.random.default_rng([self.seed, 0, turn])
+            self._orders[turn] = rng.permutation(len(self.rows))
+        return self._orders[turn]
+
+
+def read_mixture(
+    row: Mapping, sample_rate: int, num_spks: int, begin: int, num_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a piece of one row of a manifest whose paths are located.
+
+    Arguments
+    ---------
+    row : Mapping
+        See the top of this file.
+    sample_rate : int
+        Wanted sampling rate in Hz.
+    num_spks : int
+        Number of sources, C.
+    begin, num_samples : int
+        The piece, in samples at ``sample_rate``.
+
+    Returns
+    -------
+    mixture : np.ndarray [T]
+        float32.
+    sources : np.ndarray [T, C]
+        float32.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    """
+    read = partial(_read_part, row, sample_rate, begin, num_samples)
+    sources = np.stack([read(str(c + 1)) for c in range(num_spks)], axis=-1)  # [T, C]
+    if "wav_mix" in row:
+        return read("mix"), sources
+    mixture = sources.sum(axis=-1)  # [T]
+    if "wav_noise" in row:
+        mixture += read("noise")
+    return mixture, sources
+
+
+def _read_part(
+    row: Mapping, sample_rate: int, begin: int, num_samples: int, name: str
+) -> np.ndarray:
+    """A piece of a source, of the noise or of the mixture, with silence behind its end."""
+    length = round(float(row.get(f"duration_{name}", row["duration"])) * sample_rate)
+    start = float(row.get(f"start_{name}", 0.0)) + begin / sample_rate
+    wanted = max(min(num_samples, length - begin), 0)
+    part = np.zeros(num_samples, np.float32)  # [T]
+    if wanted:
+        end = row.get(f"end_{name}")
+        read = read_audio if end is None else partial(read_noise, end=int(end))
+        part[:wanted] = read(row[f"wav_{name}"], sample_rate, start, wanted)
+    return part * np.float32(row.get(f"gain_{name}", 1.0))
+
+
+def located(
+    table: pd.DataFrame, data_root: str | os.PathLike, noise_root: str | os.PathLike | None
+) -> pd.DataFrame:
+    """Replaces ``$data_root`` and ``$noise_root`` in a manifest's paths."""
+    table = table.copy()
+    for column in table.filter(regex="^wav"):
+        for name, root in (("$data_root", data_root), ("$noise_root", noise_root)):
+            table[column] = [path.replace(name, str(root), 1) for path in table[column]]
+    return table
+
+
+def draw_mixtures(
+    pool: pd.DataFrame,
+    data_root: str | os.PathLike,
+    number: int,
+    num_spks: int,
+    sample_rate: int,
+    max_duration: float,
+    rng: np.random.Generator,
+    noise: pd.DataFrame | None = None,
+    noise_root: str | os.PathLike | None = None,
+) -> pd.DataFrame:
+    """Draws fixed mixtures, every speaker as often, and every utterance of a speaker.
+
+    Arguments
+    ---------
+    pool : pd.DataFrame
+        Utterances, as in the manifest of ``data_prep.mixing.dynamic``.
+    data_root : str or os.PathLike
+        Replaces ``$data_root`` in the pool's paths.
+    number : int
+        Number of mixtures.
+    num_spks : int
+        Speakers in a mixture, all different.
+    sample_rate : int
+        Rate in Hz that the mixtures will be read at: their peaks depend on it.
+    max_duration : float
+        Longest mixture in seconds; a mixture is as long as its shortest utterance.
+    rng : np.random.Generator
+    noise : pd.DataFrame, optional
+        Noise recordings, as the pool, each used as often.
+    noise_root : str or os.PathLike, optional
+        Replaces ``$noise_root`` in their paths.
+
+    Returns
+    -------
+    pd.DataFrame
+        The manifest.
+    """
+    pool = pool[pool["duration"] >= MIN_MIXED]
+    utterances = [group for _, group in pool.groupby("speaker")]
+    uses = [np.zeros(len(group)) for group in utterances]
+    turns, noise_turns = np.zeros(len(utterances)), np.zeros(0 if noise is None else len(noise))
+    draw = partial(_draw_mixture, data_root, noise_root, sample_rate, max_duration, rng)
+    rows = []
+    for n in tqdm(range(number), desc="Mixing", unit="mixture"):
+        speakers = _least_used(turns, num_spks, rng)
+        chosen = [utterances[s].iloc[_least_used(uses[s], 1, rng)[0]] for s in speakers]
+        sound = None if noise is None else noise.iloc[_least_used(noise_turns, 1, rng)[0]]
+        rows.append({"ID": f"mix{n:05d}", **draw(chosen, sound)})
+    return pd.DataFrame(rows)
+
+
+def _draw_mixture(
+    data_root: str | os.PathLike,
+    noise_root: str | os.PathLike | None,
+    sample_rate: int,
+    max_duration: float,
+    rng: np.random.Generator,
+    utterances: list[pd.Series],
+    noise: pd.Series | None,
+) -> dict:
+    """Draws one mixture of given utterances: where each begins, and its gain."""
+    num_samples = int(min(max_duration, *(u["duration"] for u in utterances)) * sample_rate)
+    for _ in range(DRAWS):
+        row = {"duration": num_samples / sample_rate}
+        levels_db = draw_levels_db(rng, len(utterances))
+        for i, (utterance, level_db) in enumerate(zip(utterances, levels_db, strict=True), 1):
+            row |= {f"speaker_{i}": utterance["speaker"], f"wav_{i}": utterance["wav"]}
+            row[f"start_{i}"] = _draw_start(utterance, num_samples, sample_rate, rng)
+            row[f"gain_{i}"] = from_db(level_db - utterance["level_db"])
+        if noise is not None:
+            row |= _draw_noise(noise, num_samples, sample_rate, rng)
+        placed = located(pd.DataFrame([row]), data_root, noise_root).iloc[0]
+        mixture, sources = read_mixture(placed, sample_rate, len(utterances), 0, num_samples)
+        if all(rms_db(s) > db + PAUSE_DB for s, db in zip(sources.T, levels_db, strict=True)):
+            break
+    scale = peak_scale(mixture, sources)
+    return row | {key: row[key] * scale for key in row if key.startswith("gain")}
+
+
+def _least_used(uses: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    chosen = np.lexsort((rng.random(len(uses)), uses))[:number]  # equals in random order
+    uses[chosen] += 1
+    return chosen
+
+
+def _draw_start(
+    utterance: pd.Series, num_samples: int, sample_rate: int, rng: np.random.Generator
+) -> float:
+    rate = utterance["sample_rate"]
+    num_frames = round(utterance["duration"] * rate)
+    return draw_start(rng, num_frames, num_samples, rate_ratio(rate, sample_rate)) / rate
+
+
+def _draw_noise(
+    noise: pd.Series, num_samples: int, sample_rate: int, rng: np.random.Generator
+) -> dict:
+    ratio = rate_ratio(noise["sample_rate"], sample_rate)
+    needed = last_frame(num_samples, ratio)
+    is_long = round(noise["duration"] * noise["sample_rate"]) >= needed
+    start = _draw_start(noise, num_samples, sample_rate, rng) if is_long else 0.0
+    end = round(start * noise["sample_rate"]) + needed
+    gain = from_db(draw_noise_db(rng) - noise["level_db"])
+    return {"wav_noise": noise["wav"], "start_noise": start, "end_noise": end, "gain_noise": gain}

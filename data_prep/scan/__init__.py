@@ -1,0 +1,1 @@
+"""Every file measured once; manifests written whole or not at all."""

@@ -1,0 +1,129 @@
+"""Writing manifests such that a run stopped in between leaves nothing to be trusted.
+
+A manifest is a csv with a row an item. ``pool.csv`` lists utterances for dynamic mixing,
+``noise.csv`` noise recordings; ``train.csv``, ``valid.csv`` and ``test.csv`` list mixtures, as
+``data_prep.mixing.fixed`` reads them. ``prepared.json``, written last, says what they were made of.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+NAMES = ("pool.csv", "noise.csv", "train.csv", "valid.csv", "test.csv")
+STATE = "prepared.json"
+VERSION = 3  # of what is written; raise it when the same arguments give other manifests
+
+
+def is_prepared(output_folder: Path, state: dict) -> bool:
+    """Whether the manifests are there and were made of the same.
+
+    Arguments
+    ---------
+    output_folder : Path
+    state : dict
+        Of ``write``.
+
+    Returns
+    -------
+    bool
+    """
+    if not (output_folder / STATE).is_file():
+        return False
+    made_of = json.loads((output_folder / STATE).read_text())
+    names = made_of.pop("manifests", NAMES)
+    if not all((output_folder / name).is_file() for name in names):
+        return False
+    state = json.loads(json.dumps({**state, "version": VERSION}))  # as json has it
+    changed = sorted(key for key in state | made_of if made_of.get(key) != state.get(key))
+    if changed:
+        message = "The manifests in %s were made with other %s: making them anew"
+        logger.info(message, output_folder, ", ".join(changed))
+        return False
+    logger.info("%s is prepared already", output_folder)
+    return True
+
+
+def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> None:
+    """Writes manifests, each whole or not at all, and a line about each to the log.
+
+    Arguments
+    ---------
+    output_folder : Path
+        Made if missing.
+    tables : dict
+        Names of files, and what goes into each.
+    state : dict
+        What the tables were made of.
+
+    Raises
+    ------
+    ValueError
+        A table has an ID twice.
+    """
+    for name, table in tables.items():
+        check_ids(table["ID"], name)
+    output_folder.mkdir(parents=True, exist_ok=True)
+    (output_folder / STATE).unlink(missing_ok=True)
+    for name in set(NAMES) - set(tables):  # of another corpus
+        (output_folder / name).unlink(missing_ok=True)
+    for name, table in tables.items():
+        write_whole(output_folder / name, table.to_csv(index=False).encode())
+        hours = table["duration"].sum() / 3600
+        speakers = pd.unique(table.filter(like="speaker").to_numpy().ravel())
+        message = "%s: %d items, %.2f h, %d speakers"
+        logger.info(message, output_folder / name, len(table), hours, len(speakers))
+    state = {**state, "version": VERSION, "manifests": list(tables)}
+    write_whole(output_folder / STATE, json.dumps(state, indent=2).encode())
+
+
+def check_ids(ids: pd.Series, name: str) -> None:
+    """Stops where a list has an ID twice: a ``ValueError`` names the first."""
+    twice = ids[ids.duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} items of {name} have an ID that another one has, the first "
+            f"{twice.iloc[0]}: an item may be listed once"
+        )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file under another name first: it is there whole, or as it was before.
+
+    Arguments
+    ---------
+    path : Path
+    data : bytes
+
+    Raises
+    ------
+    OSError
+        It cannot be written, for instance as the disk is full.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        unfinished.write_bytes(data)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
+    os.replace(unfinished, path)
+
+
+def fingerprint(folder: Path, names: list[str]) -> str:
+    """Digest of files' names and sizes, by which a change of a corpus is seen."""
+    paths = [folder / name for name in names]
+    sizes = [path.stat().st_size if path.exists() else -1 for path in paths]
+    return hashlib.sha256(json.dumps([names, sizes]).encode()).hexdigest()
+
+
+def expect(tables: dict[str, pd.DataFrame], published: dict[str, int], corpus: str) -> None:
+    """Warns where a manifest has another number of mixtures than the corpus was published with."""
+    for name, table in tables.items():
+        if name in published and len(table) != published[name]:
+            message = "%s has %d mixtures, %s was published with %d: figures cannot be compared"
+            logger.warning(message, name, len(table), corpus, published[name])

@@ -1,0 +1,263 @@
+"""Separates recordings from the shell: ``sfsrnet-separate FILE... -o FOLDER``.
+
+Exit codes: 0 all is separated, 1 some file is not (each named in a line), 2 wrong usage or no such
+model, 130 interrupted. The paths of what was written go to standard output, all else to standard
+error.
+"""
+
+import argparse
+import logging
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import soundfile
+from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from sfsrnet_modules.common.audio_io import open_recording, read_mono, whole_or_not_at_all
+from sfsrnet_modules.common.hparams import device_name
+from sfsrnet_modules.evaluation.spectrograms import draw_grid, spectrogram_of_blocks
+from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SEGMENT, SFSRNetSeparation
+
+logger = logging.getLogger("sfsrnet_modules")
+
+ENDINGS = {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus"}
+VOICE = re.compile(r"_voice\d+$")  # what was written by this program is no recording to separate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Separate every recording of the command line and return the exit code."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    options = {name: getattr(args, name) for name in ("rate", "segment", "block", "force", "plot")}
+    with _log_to_stderr():
+        try:
+            recordings = find_recordings(args.files)
+            separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
+            done = [
+                _separated(separator, path, args.output / name.parent, name=name.name, **options)
+                for path, name in recordings.items()
+            ]
+        except ValueError as error:
+            logger.error(f"error: {error}")
+            return 2
+        except KeyboardInterrupt:
+            logger.error("interrupted: no voices of the file in work were written")
+            return 130
+    return 0 if all(done) else 1
+
+
+def find_recordings(given: list[Path]) -> dict[Path, Path]:
+    """Find the recordings in files and folders, each with a name of its own.
+
+    Arguments
+    ---------
+    given : list of Path
+        Files, taken as they are, and folders, of which all audio files are taken.
+
+    Returns
+    -------
+    dict
+        Path of each recording: its name, without ending, below the folder that was given.
+
+    Raises
+    ------
+    ValueError
+        Where a folder holds no recordings.
+    """
+    found = {}
+    for path in given:
+        inside = _audio_files(path) if path.is_dir() else [path]
+        base = path if path.is_dir() else path.parent
+        found |= {p.resolve(): (p, p.relative_to(base).with_suffix("")) for p in inside}
+    return _told_apart(dict(found.values()))
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    files = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS and p.is_file())
+    recordings = [p for p in files if not VOICE.search(p.stem) and not p.name.startswith(".")]
+    if not recordings:
+        raise ValueError(f"{folder} holds no recordings: give files, or a folder of audio files")
+    return recordings
+
+
+def _told_apart(names: dict[Path, Path]) -> dict[Path, Path]:
+    """Where names are alike prepend the folders, and where that is not enough the endings."""
+    common = os.path.commonpath([path.resolve().parent for path in names])
+    longer = (
+        lambda path: path.resolve().relative_to(common).with_suffix(""),
+        lambda path: path.resolve().relative_to(common).with_name(path.name.replace(".", "_")),
+    )
+    for longer_name in longer:
+        met = Counter(names.values())
+        names = {p: longer_name(p) if met[name] > 1 else name for p, name in names.items()}
+    return names
+
+
+def _separated(separator: SFSRNetSeparation, path: Path, folder: Path, **options) -> bool:
+    """Separate one recording; an error is told in one line, so that the next can follow."""
+    try:
+        for written in separate(separator, path, folder, **options):
+            print(written, flush=True)
+    except (ValueError, OSError) as error:
+        logger.error(f"error: {error}")
+    except (MemoryError, RuntimeError) as error:  # PyTorch's are RuntimeError
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        logger.error(f"error: {path} takes more memory than there is: try a shorter --segment")
+    else:
+        return True
+    return False
+
+
+def separate(
+    separator: SFSRNetSeparation,
+    path: Path,
+    folder: Path,
+    name: str | None = None,
+    force: bool = False,
+    plot: bool = False,
+    **options,
+) -> list[Path]:
+    """Write the voices of a recording, with a progress bar.
+
+    Arguments
+    ---------
+    separator : SFSRNetSeparation
+    path : Path
+        The recording.
+    folder : Path
+        Where to; made if need be.
+    name : str, optional
+        Files are ``<name>_voice1.wav`` and so on; default: the recording's.
+    force : bool
+        Overwrite what is there.
+    plot : bool
+        Draw spectrograms, too: ``<name>_voices.png``.
+    **options
+        Of :meth:`SFSRNetSeparation.separate_long`.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    ValueError, OSError
+        Where the recording can't be separated or the voices can't be written.
+    """
+    name = name or path.stem
+    picture = folder / f"{name}_voices.png"
+    wanted = [*separator.voice_paths(folder, name), *[picture][:plot]]
+    _refuse_to_overwrite([] if force else wanted)
+    with open_recording(path) as file:
+        seconds = file.frames / file.samplerate
+    started = time.monotonic()
+    with _progress_bar(path.name, seconds) as progress:
+        voices = separator.separate_long(path, folder, name, progress=progress, **options)
+    took = time.monotonic() - started
+    factor = took / max(seconds, 1e-3)
+    logger.info(f"{path}: {seconds:.1f} s took {took:.1f} s, real-time factor {factor:.3f}")
+    if plot:
+        draw(path, voices, separator.hparams.sample_rate, picture)
+    return wanted
+
+
+def _refuse_to_overwrite(paths: list[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{path} is there already: --force overwrites it")
+
+
+def draw(path: Path, voices: list[Path], model_rate: int, picture: Path) -> None:
+    """Draw a recording and its voices as spectrograms up to half the model's rate, or their own."""
+    with open_recording(path) as file:
+        seconds, rate = file.frames / file.samplerate, min(model_rate, file.samplerate)
+    rows = {"mixture": [_spectrogram(path, rate)]}
+    rows |= {f"voice {i}": [_spectrogram(p, rate)] for i, p in enumerate(voices, start=1)}
+    with whole_or_not_at_all([picture]) as (partial,):
+        draw_grid(rows, seconds, rate, partial)
+
+
+def _spectrogram(path: Path, shown_rate: int) -> Tensor:
+    with open_recording(path) as file:
+        decibels = spectrogram_of_blocks(read_mono(file), file.frames, file.samplerate)
+        top = round(len(decibels) * shown_rate / file.samplerate)  # above it voices are empty
+    return decibels[:top]
+
+
+@contextmanager
+def _progress_bar(name: str, seconds: float) -> Iterator[Callable[[float], None]]:
+    """Show how much is done and the real-time factor, where a terminal is there to show it."""
+    form = (
+        "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
+    )
+    with (
+        logging_redirect_tqdm([logger]),
+        tqdm(total=seconds, desc=name, bar_format=form, disable=None, leave=False) as bar,
+    ):
+
+        def advance(more: float) -> None:
+            bar.update(more)
+            factor = bar.format_dict["elapsed"] / max(bar.n, 1e-3)
+            bar.set_postfix_str(f"real-time factor {factor:.3f}")
+
+        yield advance
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sfsrnet-separate",
+        description="Separate the voices of recordings of any length, rate and number of channels.",
+        epilog="Exit codes: 0 all is separated, 1 some file is not, 2 wrong usage or no such "
+        "model, 130 interrupted.",
+    )
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the voices")
+    add("--model", default=DEFAULT_MODEL, metavar="FOLDER", help="exported, or SpeechBrain's")
+    add("--device", type=device_name, help="cpu, cuda:0, ...; default: what there is")
+    add(
+        "--segment",
+        type=float,
+        default=SEGMENT,
+        metavar="SECONDS",
+        help="separated at a time, memory grows with it; default: %(default)s",
+    )
+    add(
+        "--rate",
+        choices=("input", "model"),
+        default="input",
+        help="voices at the rate and length of the recording, or at the model's rate; default: "
+        "%(default)s",
+    )
+    add("--block", type=int, metavar="K", help="leave off after this block: quicker, rougher")
+    add("--plot", action="store_true", help="draw spectrograms: <file>_voices.png")
+    add("--force", action="store_true", help="overwrite what is there")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

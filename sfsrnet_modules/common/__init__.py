@@ -1,0 +1,1 @@
+"""What every part may use, data_prep too: audio files, resampling, yaml, permutations."""

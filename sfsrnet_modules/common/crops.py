@@ -1,0 +1,223 @@
+"""Reading a crop of an audio file."""
+
+import math
+import os
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import soundfile as sf
+from scipy.signal import firwin, resample_poly
+
+from sfsrnet_modules.common import sphere
+
+# A speed such as 1.0371 would need a resampling filter of a million taps: the nearest ratio of
+# small numbers is taken, within 0.5 % of the speed asked for.
+MAX_DENOMINATOR = 100
+
+# Half the length of `resample_poly`'s filter, in periods of the lower of both rates.
+HALF_FILTER = 10
+
+
+@lru_cache(maxsize=64)
+def rate_ratio(file_rate: int, sample_rate: int, speed: float = 1.0) -> Fraction:
+    """Frames of the file that make one sample at the wanted rate.
+
+    Arguments
+    ---------
+    file_rate : int
+        Sampling rate of the file in Hz.
+    sample_rate : int
+        Wanted sampling rate in Hz.
+    speed : float
+        Speed and pitch relative to the recording, met within 0.5 %; 1 leaves it as it is.
+
+    Returns
+    -------
+    Fraction
+        ``speed * file_rate / sample_rate``.
+
+    Example
+    -------
+    >>> rate_ratio(16000, 8000)
+    Fraction(2, 1)
+    """
+    ratio = Fraction(int(file_rate), int(sample_rate))
+    if speed == 1.0:
+        return ratio
+    return (ratio * Fraction(speed)).limit_denominator(MAX_DENOMINATOR)
+
+
+def draw_start(rng: np.random.Generator, num_frames: int, num_samples: int, ratio: Fraction) -> int:
+    """Draws where a crop begins, uniformly over the file.
+
+    Arguments
+    ---------
+    rng : np.random.Generator
+    num_frames : int
+        Length of the file in frames.
+    num_samples : int
+        Length of the crop in samples at the wanted rate.
+    ratio : Fraction
+        See ``rate_ratio``.
+
+    Returns
+    -------
+    int
+        First frame of the crop, such that the crop ends within the file.
+    """
+    return int(rng.integers(num_frames - last_frame(num_samples, ratio) + 1))
+
+
+def open_audio(path: str | os.PathLike) -> sf.SoundFile:
+    """Opens a file of any format that libsndfile reads, or of packed SPHERE.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    soundfile.SoundFile
+
+    Raises
+    ------
+    OSError
+        The file is missing or broken.
+    """
+    try:
+        return sf.SoundFile(path)
+    except sf.LibsndfileError as error:
+        if sphere.is_packed(path):
+            return sphere.open_packed(path)
+        raise OSError(f"{path} cannot be read: {error.error_string}") from error
+
+
+def read_audio(
+    path: str | os.PathLike,
+    sample_rate: int,
+    start: float = 0.0,
+    num_samples: int | None = None,
+    speed: float = 1.0,
+    end: int | None = None,
+) -> np.ndarray:
+    """Reads a crop of a file's first channel; only the crop is read from disk.
+
+    A little more is read on both sides, so that a resampled crop equals the same piece of the
+    resampled file.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+        File of any format that ``open_audio`` opens.
+    sample_rate : int
+        Wanted sampling rate in Hz, at most the file's.
+    start : float
+        Where the crop begins in the file, in seconds.
+    num_samples : int, optional
+        Length of the crop in samples at ``sample_rate``; all the rest of the file by default.
+    speed : float
+        See ``rate_ratio``.
+    end : int, optional
+        Frame of the file where it is taken to end; its own end by default.
+
+    Returns
+    -------
+    np.ndarray [num_samples]
+        float32.
+
+    Raises
+    ------
+    OSError
+        The file is missing, broken, shorter than asked for, or sampled below ``sample_rate``.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "tone.wav"
+    >>> sf.write(path, np.zeros(16000), 16000)
+    >>> read_audio(path, 8000, start=0.5, num_samples=1000).shape
+    (1000,)
+    """
+    with open_audio(path) as file:
+        last = file.frames if end is None else min(end, file.frames)
+        ratio = rate_ratio(file.samplerate, sample_rate, speed)
+        first = round(start * file.samplerate)
+        if num_samples is None:
+            num_samples = num_resampled(last - first, ratio)
+        stop = first + last_frame(num_samples, ratio)
+        _check(path, file, sample_rate, stop, last)
+        before, after = _margins(first, last - stop, ratio)
+        num_frames = before + stop - first + after
+        try:
+            file.seek(first - before)
+            audio = _read_first_channel(file, num_frames)  # [frames]
+        except sf.LibsndfileError as error:
+            raise OSError(f"{path} is broken: {error.error_string}") from error
+    if len(audio) < num_frames:
+        raise OSError(f"{path} is broken: it ends at {len(audio)} of {num_frames} frames")
+    if ratio == 1:
+        return audio
+    window = _resampling_filter(ratio.denominator, ratio.numerator)
+    resampled = resample_poly(audio, ratio.denominator, ratio.numerator, window=window)
+    skipped = before * ratio.denominator // ratio.numerator
+    return resampled[skipped : skipped + num_samples]
+
+
+def num_resampled(num_frames: int, ratio: Fraction) -> int:
+    """Length of ``num_frames`` after ``resample_poly``, at ``ratio`` frames a sample.
+
+    Example
+    -------
+    >>> num_resampled(5, Fraction(2))
+    3
+    """
+    return math.ceil(num_frames / ratio)
+
+
+def last_frame(num_samples: int, ratio: Fraction) -> int:
+    """Number of frames that ``num_samples`` samples begin in: the least a file must have.
+
+    Example
+    -------
+    >>> last_frame(3, Fraction(2))
+    5
+    """
+    return math.floor((num_samples - 1) * ratio) + 1 if num_samples else 0
+
+
+def _read_first_channel(file: sf.SoundFile, num_frames: int) -> np.ndarray:
+    """Frames of the first channel, float32; libsndfile takes long to convert to float itself."""
+    if file.subtype == "PCM_16":
+        audio = file.read(num_frames, dtype="int16", always_2d=True)[:, 0]  # [frames]
+        return audio * np.float32(2**-15)
+    return np.ascontiguousarray(file.read(num_frames, dtype="float32", always_2d=True)[:, 0])
+
+
+@lru_cache(maxsize=16)
+def _resampling_filter(up: int, down: int) -> np.ndarray:
+    """`resample_poly`'s own filter, which takes as long to design as to apply."""
+    highest = max(up, down)
+    taps = firwin(2 * HALF_FILTER * highest + 1, 1 / highest, window=("kaiser", 5.0))
+    return taps.astype(np.float32)
+
+
+def _margins(num_before: int, num_after: int, ratio: Fraction) -> tuple[int, int]:
+    """Frames to read before and after a crop, of those there are: none without resampling."""
+    if ratio == 1:
+        return 0, 0
+    margin = math.ceil(HALF_FILTER * max(ratio, 1))
+    # A multiple of the numerator makes a whole number of samples.
+    before = ratio.numerator * min(
+        math.ceil(margin / ratio.numerator), num_before // ratio.numerator
+    )
+    return before, min(margin, num_after)
+
+
+def _check(path: str | os.PathLike, file: sf.SoundFile, sample_rate: int, stop: int, last: int):
+    if file.samplerate < sample_rate:
+        raise OSError(
+            f"{path} is sampled at {file.samplerate} Hz, {sample_rate} Hz are wanted: "
+            "resampling cannot bring back the missing band"
+        )
+    if stop > last:
+        raise OSError(f"{path} has {last} frames, {stop} are wanted: was it changed?")

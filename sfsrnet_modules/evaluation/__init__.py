@@ -1,0 +1,1 @@
+"""What judges a model: metrics, scoring of test sets, figures and pictures."""

@@ -1,0 +1,132 @@
+"""Draws results: SI-SNRi band by band, and the curves of trainings.
+
+``python -m sfsrnet_modules.evaluation.plots OUTPUT_FOLDER... -o curves.png`` draws the curves of
+one or more trainings out of their ``train_log.txt``.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from sfsrnet_modules.common.hparams import one_line_errors
+from sfsrnet_modules.evaluation.scoring import BEFORE_SR
+from sfsrnet_modules.evaluation.summary import interval
+
+matplotlib.use("Agg")  # no screen on a cluster
+from matplotlib import pyplot as plt
+
+LOG = "train_log.txt"
+
+
+def draw_bands(scores: pd.DataFrame, picture: Path) -> Path:
+    """Draw SI-SNRi in bands, before and after SR, with 95 % intervals over the items.
+
+    Arguments
+    ---------
+    scores : pandas.DataFrame
+        Of ``evaluate.py --bands``.
+    picture : Path
+        Where to.
+
+    Returns
+    -------
+    Path
+        The picture.
+
+    Raises
+    ------
+    ValueError
+        Where the scores have no bands.
+    """
+    bands = [name for name in scores if re.fullmatch(r"band_\d+_\d+khz", name)]
+    if not bands:
+        raise ValueError("the results have no bands: make them with evaluate.py --bands")
+    kinds = {"without SR": BEFORE_SR, "with SR": ""}
+    if bands[0] + BEFORE_SR not in scores:
+        kinds = {"without SR": ""}
+    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    for i, (label, suffix) in enumerate(kinds.items()):
+        place = np.arange(len(bands)) + 0.4 * (i - (len(kinds) - 1) / 2)
+        _draw_bars(axes, place, [scores[band + suffix].dropna() for band in bands], label)
+    axes.set_xticks(range(len(bands)), [_kilohertz(band) for band in bands])
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(xlabel="band, kHz", ylabel="SI-SNRi, dB", title=f"{len(scores)} mixtures")
+    axes.legend()
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
+    return picture
+
+
+def _draw_bars(axes, place: np.ndarray, values: list[pd.Series], label: str) -> None:
+    means = np.array([x.mean() for x in values])
+    ends = np.array([interval(x.to_numpy()) for x in values])  # [bands, 2]
+    axes.bar(place, means, 0.4, yerr=np.abs(ends.T - means), capsize=3, label=label)
+
+
+def _kilohertz(band: str) -> str:
+    return "–".join(re.findall(r"\d+", band))
+
+
+def read_curves(log: Path) -> pd.DataFrame:
+    """Read a ``train_log.txt`` of SpeechBrain: a row an epoch, a column a figure.
+
+    Example
+    -------
+    >>> log = getfixture("tmp_path") / "train_log.txt"
+    >>> text = "epoch: 1, lr: 1.00e-03 - train loss: 2.5 - valid loss: 2.1, valid si_snr_i: 3.1"
+    >>> _ = log.write_text(text)
+    >>> read_curves(log)["valid si_snr_i"].to_dict()
+    {1: 3.1}
+    """
+    if not log.is_file():
+        raise ValueError(f"no {log}: give the output folder of a training")
+    lines = [line for line in log.read_text().splitlines() if line.startswith("epoch: ")]
+    figures = [dict(re.findall(r"([a-z][\w ]*): ([^\s,]+)", line)) for line in lines]
+    if not figures:
+        raise ValueError(f"{log} has no finished epoch yet: wait for the first")
+    return pd.DataFrame(figures).astype(float).astype({"epoch": int}).set_index("epoch")
+
+
+def draw_curves(folders: list[Path], picture: Path) -> Path:
+    """Draw SI-SNRi in validation and the terms of the loss in training over the epochs.
+
+    A continued run logs an interrupted epoch once. Several trainings share the picture.
+    """
+    figure, (scores, terms) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for folder in folders:
+        curves = read_curves(folder / LOG)
+        name = f"{folder.parent.name}/{folder.name}" if len(folders) > 1 else ""
+        for column in curves.filter(regex="^valid si_snr_i").columns:
+            label = f"{name} {column.removeprefix('valid ')}".strip()
+            scores.plot(curves.index, curves[column], label=label)
+        for column in curves.filter(regex="^train (block|sr)").columns:
+            label = f"{name} {column.removeprefix('train ')}".strip()
+            terms.plot(curves.index, curves[column], label=label)
+    scores.set(xlabel="epoch", ylabel="dB", title="Validation: SI-SNRi")
+    terms.set(xlabel="epoch", ylabel="dB", title="Training: SI-SNR of each term of the loss")
+    for axes in (scores, terms):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
+    return picture
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw the curves of the trainings on the command line."""
+    parser = argparse.ArgumentParser(description="Draw the curves of trainings.")
+    parser.add_argument("folders", nargs="+", type=Path, help="output folders of trainings")
+    parser.add_argument("-o", "--output", type=Path, default=Path("curves.png"))
+    args = parser.parse_args(arguments)
+    with one_line_errors():
+        print(draw_curves(args.folders, args.output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Takes over trained weights: to train on from them, or to separate with SpeechBrain's."""
+
+from pathlib import Path
+
+from speechbrain.lobes.models.dual_path import Dual_Path_Model
+from speechbrain.utils.parameter_transfer import Pretrainer
+from torch import nn
+
+from sfsrnet_modules.models.dual_path import DualPathSeparator
+from sfsrnet_modules.models.separator import MaskSeparator
+from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.models.weights import WEIGHTS, load_weights
+
+PARTS = ("encoder", "masknet", "decoder")  # as SpeechBrain names them in its published folders
+
+
+def load_start(model: SFSRNet, source: str) -> None:
+    """Load the weights that a training starts from, instead of fresh ones.
+
+    Arguments
+    ---------
+    model : SFSRNet
+        Of the sizes of the trained one.
+    source : str
+        A model folder of this project's, or what :func:`load_stock_weights` takes.
+
+    Raises
+    ------
+    ValueError
+        Where `source` is neither, or of other sizes.
+    """
+    weights = Path(source) / WEIGHTS
+    if weights.is_file():
+        load_weights(model, weights)
+    else:
+        load_stock_weights(model.separator, source)
+
+
+def load_stock_weights(separator: MaskSeparator, source: str) -> None:
+    """Load ``encoder.ckpt``, ``masknet.ckpt`` and ``decoder.ckpt`` into the separator.
+
+    Heads of earlier blocks, which the stock model has not, keep their fresh weights.
+
+    Arguments
+    ---------
+    separator : MaskSeparator
+        Of the sizes of the published model, with the gated head (``hparams/sepformer.yaml``).
+    source : str
+        Folder, or Hugging Face repository such as ``speechbrain/sepformer-wsj02mix``.
+
+    Raises
+    ------
+    ValueError
+        Where a file is missing or does not fit the separator.
+    """
+    loadables = {name: getattr(separator, name) for name in PARTS}
+    pretrainer = Pretrainer(loadables=loadables)
+    try:
+        pretrainer.collect_files(default_source=source)
+        pretrainer.load_collected()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{source} does not start this training ({reason}): give a folder with {WEIGHTS}, or "
+            f"with {', '.join(f'{name}.ckpt' for name in PARTS)} of a SpeechBrain SepFormer of the "
+            "same sizes, as hparams/sepformer.yaml has them"
+        ) from error
+
+
+def from_stock(encoder: nn.Module, masknet: nn.Module, decoder: nn.Module) -> SFSRNet:
+    """Join the trained modules of a published folder to a model of this project's, without SR.
+
+    It gives the same answer faster, and on recordings of any length.
+
+    Arguments
+    ---------
+    encoder, masknet, decoder : torch.nn.Module
+        SpeechBrain's, as the folder's ``hyperparams.yaml`` names them: a SepFormer, or any mask
+        network that maps [B, N, L] to [C, B, N, L].
+
+    Example
+    -------
+    >>> from speechbrain.lobes.models.dual_path import SepformerWrapper
+    >>> stock = SepformerWrapper(16, encoder_out_nchannels=16, masknet_chunksize=20,
+    ...     intra_numlayers=1, inter_numlayers=1, intra_nhead=2, inter_nhead=2).eval()
+    >>> model = from_stock(stock.encoder, stock.masknet, stock.decoder).eval()
+    >>> model(torch.randn(1, 800)).shape  # [E, B, T, C]
+    torch.Size([1, 1, 800, 2])
+    """
+    if not isinstance(masknet, Dual_Path_Model):
+        return SFSRNet(MaskSeparator(encoder, masknet, decoder))
+    trained = {name: value.clone() for name, value in masknet.state_dict().items()}
+    separator = DualPathSeparator(encoder, masknet, decoder, head="gated", every_block=False)
+    separator.masknet.load_state_dict(trained)  # where layers were alike, they stay so
+    return SFSRNet(separator)

@@ -1,0 +1,1 @@
+"""The networks: separators, super-resolution and the two joined. They know no data."""

@@ -1,0 +1,62 @@
+"""SFSRNet: any separator of the contract, followed by super-resolution."""
+
+import torch
+from torch import Tensor, nn
+
+from sfsrnet_modules.models.separator import MaskSeparator
+from sfsrnet_modules.models.super_resolution import SuperResolution
+
+
+class SFSRNet(nn.Module):
+    """Joins a separator and the super-resolution network.
+
+    Arguments
+    ---------
+    separator : MaskSeparator
+        ``mixture [B, T] -> estimates [E, B, T, C]``.
+    super_resolution : SuperResolution, optional
+        ``(mixture [B, T], estimate [B, T, C]) -> [B, T, C]``. None: the separator alone.
+
+    Example
+    -------
+    >>> from speechbrain.lobes.models.conv_tasnet import MaskNet
+    >>> from speechbrain.lobes.models.dual_path import Decoder, Encoder
+    >>> decoder = Decoder(in_channels=8, out_channels=1, kernel_size=16, stride=8, bias=False)
+    >>> separator = MaskSeparator(Encoder(16, 8), MaskNet(8, 8, 16, 3, 2, 1, C=2), decoder)
+    >>> sr = SuperResolution(num_spks=2, channels=[8, 8, 8], kernels=[3, 3, 3, 3])
+    >>> SFSRNet(separator, sr)(torch.randn(4, 500)).shape  # [E + 1, B, T, C]
+    torch.Size([2, 4, 500, 2])
+    """
+
+    def __init__(self, separator: MaskSeparator, super_resolution: SuperResolution | None = None):
+        super().__init__()
+        self.separator = separator
+        self.super_resolution = super_resolution
+
+    def forward(
+        self, mixture: Tensor, all_estimates: bool | None = None, block: int | None = None
+    ) -> Tensor:
+        """Separate `mixture`.
+
+        Arguments
+        ---------
+        mixture : torch.Tensor
+            [B, T].
+        all_estimates : bool, optional
+            As for the separator: all of its estimates, or what the answer needs. Default: all in
+            training.
+        block : int, optional
+            As for the separator: leave off after this block, counted from 1. There is no refined
+            estimate then.
+
+        Returns
+        -------
+        torch.Tensor
+            The separator's estimates with the refined one appended, [E + 1, B, T, C] (without SR
+            [E, B, T, C]). ``[-1]`` is the answer, of exactly the mixture's length.
+        """
+        estimates = self.separator(mixture, all_estimates, block)  # [E, B, T, C]
+        if self.super_resolution is None or block is not None:
+            return estimates
+        refined = self.super_resolution(mixture, estimates[-1])  # [B, T, C]
+        return torch.cat([estimates, refined.unsqueeze(0)])

@@ -1,0 +1,196 @@
+"""What a training left in its output folder: configuration, checkpoints, figures, data."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from hyperpyyaml import resolve_references
+from ruamel.yaml import YAML
+from speechbrain.utils.checkpoints import Checkpoint, average_state_dicts
+from torch import Tensor
+
+from sfsrnet_modules.training.checkpoints import WholeCheckpointer, damage
+from sfsrnet_modules.training.ema import weights_of_average
+from sfsrnet_modules.training.epoch_counter import saved_epoch
+
+BEST = "si_snr_i"  # the validation figure by which checkpoints are kept
+OWN_FOLDERS = ("output_folder", "save_folder", "export_folder", "manifest_folder", "cache_folder")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The output folder of ``train.py``.
+
+    Arguments
+    ---------
+    folder : Path
+        With ``hyperparams.yaml``.
+
+    Raises
+    ------
+    ValueError
+        Where it is no such folder.
+    """
+
+    folder: Path
+
+    def __post_init__(self):
+        if not self.hparams_file.is_file():
+            raise ValueError(
+                f"no {self.hparams_file}: give the output folder of a training, for instance "
+                "results/mini/1234"
+            )
+
+    @property
+    def hparams_file(self) -> Path:
+        """The configuration, references resolved and options of the command line filled in."""
+        return self.folder / "hyperparams.yaml"
+
+    @cached_property
+    def hparams(self) -> dict:
+        """The configuration as it is written: objects are not built."""
+        return read_yaml(self.hparams_file.read_text(encoding="utf-8"))
+
+    # --- Checkpoints ----------------------------------------------------------------------------
+
+    def best_checkpoints(self, number: int = 1) -> list[Checkpoint]:
+        """Find the undamaged checkpoints with the best validation, the best first.
+
+        Raises
+        ------
+        ValueError
+            Where there are fewer than `number`.
+        """
+        if number < 1:
+            raise ValueError(f"average 1 checkpoint at least, not {number}")
+        save = self._save_folder
+        found = WholeCheckpointer(save).find_checkpoints(max_key=BEST) if save.is_dir() else []
+        found = [checkpoint for checkpoint in found if damage(checkpoint) is None][:number]
+        if len(found) < number:
+            raise ValueError(
+                f"{len(found)} checkpoints with a validation in {save}, {number} wanted: let the "
+                "training end an epoch, or average fewer (it keeps the best and the last)"
+            )
+        return found
+
+    @property
+    def _save_folder(self) -> Path:
+        """Beside the configuration, unless another folder was named and is still there."""
+        beside, named = self.folder / "save", Path(self.hparams.get("save_folder") or "")
+        return beside if beside.is_dir() else named
+
+    @staticmethod
+    def average(checkpoints: list[Checkpoint]) -> dict[str, Tensor]:
+        """Average over checkpoints the weights that validation preferred, of each one its own."""
+        return average_state_dicts(_preferred_weights(checkpoint) for checkpoint in checkpoints)
+
+    @staticmethod
+    def epoch(checkpoint: Checkpoint) -> int:
+        """The epoch that ended with `checkpoint`."""
+        return saved_epoch(checkpoint.paramfiles["counter"])
+
+    # --- Figures --------------------------------------------------------------------------------
+
+    @cached_property
+    def scores(self) -> pd.DataFrame | None:
+        """A row a test mixture as in ``test_results.csv``, and its source where that is known."""
+        path = self.folder / "test_results.csv"
+        if not path.is_file():
+            return None
+        scores = pd.read_csv(path, index_col="id", dtype={"id": str})
+        mixtures = self.manifest("test.csv")
+        if mixtures is not None and "source" in mixtures:
+            scores = scores.join(mixtures.set_index("ID")["source"])
+        return scores
+
+    @property
+    def tested_epoch(self) -> int | None:
+        """The epoch whose checkpoint was tested last."""
+        return self._last_in(r"epoch loaded: (\d+)")
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The last epoch that ended."""
+        return self._last_in(r"epoch: (\d+)")
+
+    def _last_in(self, pattern: str) -> int | None:
+        log = self.folder / "train_log.txt"
+        found = re.findall(f"^{pattern}", log.read_text(), re.MULTILINE) if log.is_file() else []
+        return int(found[-1]) if found else None
+
+    # --- Origin ---------------------------------------------------------------------------------
+
+    def manifest(self, name: str) -> pd.DataFrame | None:
+        """Read one of the manifests that training and test were made of."""
+        for folder in (self.folder / "manifests", Path(self.hparams.get("manifest_folder") or "")):
+            if (folder / name).is_file():
+                return pd.read_csv(folder / name, dtype={"ID": str}, keep_default_na=False)
+        return None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the working tree that the training was started in."""
+        env = self.folder / "env.log"
+        text = env.read_text(encoding="utf-8") if env.is_file() else ""
+        found = re.search(r"Git revision:\s+([0-9a-f]{7,})", text)
+        return found.group(1) if found else None
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data folder, without the path, which is of one machine only."""
+        return Path(str(self.hparams.get("data_folder") or "unknown")).name
+
+    def command(self) -> str:
+        """Repeat the command of the training, from what differs from its yaml file.
+
+        Folders are shortened to their names; SpeechBrain's own options are known where they are
+        keys of the file.
+        """
+        origin = Path(self.hparams_file.read_text(encoding="utf-8").split("\n")[1].strip("# "))
+        words = ["python", "train.py", f"hparams/{origin.name}"]
+        if not origin.is_file():
+            return shlex.join(words) + " …"
+        for key, value in self._changes(origin).items():
+            if key not in OWN_FOLDERS:
+                words += [f"--{key}", _as_option(key, value)]
+        return shlex.join(words)
+
+    def _changes(self, origin: Path) -> dict:
+        """Top-level values that the yaml file `origin` alone would not give; required first."""
+        text = origin.read_text(encoding="utf-8")
+        required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
+        changes = {key: self.hparams[key] for key in required if key in self.hparams}
+        resolved = _resolve(text, changes)
+        for key in list(resolved):
+            value = self.hparams.get(key)
+            if key in self.hparams and not isinstance(value, dict) and resolved[key] != value:
+                changes[key] = value
+                resolved = _resolve(text, changes)  # what is derived from it is no change
+        return changes
+
+
+def _preferred_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The model's weights, or their moving average where validation found it better."""
+    name = checkpoint.meta.get("weights", "model")
+    weights = torch.load(checkpoint.paramfiles[name], map_location="cpu")
+    return weights_of_average(weights) if name == "ema" else weights
+
+
+def _resolve(text: str, overrides: dict) -> dict:
+    return read_yaml(resolve_references(text, overrides).getvalue())
+
+
+def _as_option(key: str, value) -> str:
+    if value is None:
+        return "null"
+    is_path = key.endswith("_folder") or str(value).startswith(("/", ".."))
+    return Path(value).name if is_path else str(value)
+
+
+def read_yaml(text: str) -> dict:
+    """Read yaml with HyperPyYAML's tags; comments would lose their places when it is written."""
+    return YAML().load(re.sub(r"\s+#.*", "", text))

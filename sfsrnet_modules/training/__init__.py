@@ -1,0 +1,1 @@
+"""What trains a model: the loop's hooks, losses, many processes, checkpoints."""

@@ -1,0 +1,377 @@
+"""The training loop's hooks: what happens to a batch, when a stage ends, and what is logged."""
+
+import sys
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+
+import pandas as pd
+import speechbrain as sb
+import torch
+import yaml
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataloader import make_dataloader
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
+from torch import Tensor
+from tqdm import tqdm
+
+from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
+from sfsrnet_modules.common.preemption import Preemption
+from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
+from sfsrnet_modules.evaluation.metrics import si_snr_i
+from sfsrnet_modules.evaluation.scoring import Scoring, name_estimates, write_results
+from sfsrnet_modules.training.checkpoints import RandomStates
+from sfsrnet_modules.training.distributed import (
+    EpochBatches,
+    gather_rows,
+    gather_sums,
+    on_any,
+    rank,
+    shard,
+    unwrapped,
+    world_size,
+)
+from sfsrnet_modules.training.ema import average_of, take_average
+from sfsrnet_modules.training.loggers import wandb_logger
+
+logger = get_logger(__name__)
+
+
+@register_checkpoint_hooks
+class Separation(sb.Brain):
+    """Trains and tests an :class:`~sfsrnet_modules.models.sfsrnet.SFSRNet`.
+
+    The loop itself is not overridden, and every parameter is reached through ``self.modules``:
+    gradient accumulation, mixed precision, clipping and distributed training stay SpeechBrain's.
+
+    Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``,
+    ``num_workers``, ``model``, ``output_folder``, ``lr_scheduler``, ``epoch_counter``,
+    ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``, ``linear_schedule``
+    and ``ema``. The training set has ``set_epoch``.
+
+    Raises
+    ------
+    ValueError
+        ``lr_schedule`` or ``ema`` is none of its values, or W&B is not installed.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.hparams.lr_schedule not in ("plateau", "linear"):
+            raise ValueError(
+                f"lr_schedule is {self.hparams.lr_schedule!r}: choose plateau or linear"
+            )
+        if "bf16" in (self.precision, self.eval_precision) and emulates_bfloat16(self.device_type):
+            logger.warning(EMULATED)
+            self.precision = self.eval_precision = "fp32"
+            self.training_ctx = self.evaluation_ctx = nullcontext()
+        self.preemption = Preemption()
+        self.loggers = [self.hparams.train_logger]
+        if getattr(self.hparams, "wandb", None) is not None and not self.test_only:
+            self.loggers.append(wandb_logger(self.hparams.wandb, self.hparams.output_folder))
+        self.recovered_sums: dict[str, float] = {}
+        self.skipped_steps = 0
+        self.leaving = False  # after the next checkpoint
+        self.tensorboard = None
+        self.checkpointer.add_recoverable("random_states", RandomStates(), optional_load=True)
+        self.ema = None
+        if self.hparams.ema is not None:
+            self.ema = average_of(self.hparams.model, self.hparams.ema)
+            self.checkpointer.add_recoverable("ema", self.ema, optional_load=True)
+
+    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
+        """Separate the batch's mixtures [B, T] into estimates [E, B, T, C]."""
+        mixture, _ = batch.to(self.device).mixture
+        if stage == sb.Stage.TRAIN:
+            return self.modules.model(mixture)
+        if self.preemption.requested:
+            self.preemption.leave()  # training is saved when validation begins
+        # not through DDP, which waits for all: processes have unequal numbers of items here
+        return unwrapped(self.modules.model)(mixture)
+
+    def compute_objectives(self, estimates: Tensor, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
+        """Return the multi-loss; sum its terms, and in validation and test score the items."""
+        sources, lengths = batch.sources
+        loss, terms = self.modules.loss(estimates, sources, lengths, self._has_refined)
+        weight = self.batches.weight(self.step) if stage == sb.Stage.TRAIN else 1
+        if loss.isfinite() and weight > 0:
+            num_items = len(batch.id)
+            means = {"loss": loss, **terms}
+            self.sums.update({name: num_items * value.item() for name, value in means.items()})
+            self.sums["items"] += num_items
+        if stage != sb.Stage.TRAIN:
+            self._score_items(estimates, batch, stage)
+        if stage == sb.Stage.VALID and self.ema is not None:
+            self._score_average(batch)
+        return weight * loss
+
+    @property
+    def _has_refined(self) -> bool:
+        return self.hparams.model.super_resolution is not None
+
+    def _score_items(self, estimates: Tensor, batch: PaddedBatch, stage: sb.Stage) -> None:
+        mixtures, lengths = batch.mixture
+        num_samples = (lengths * mixtures.shape[1]).round().int().tolist()
+        for i, (id_, length) in enumerate(zip(batch.id, num_samples, strict=True)):
+            mixture, sources = mixtures[i, :length].cpu(), batch.sources.data[i, :length].cpu()
+            named = name_estimates(estimates[-2:, i, :length].float().cpu(), self._has_refined)
+            if stage == sb.Stage.TEST:
+                self.scoring.add(id_, mixture, sources, named)
+                continue
+            row = {"id": id_, "duration": length / self.hparams.sample_rate}
+            for suffix, estimate in named.items():
+                row[f"si_snr_i{suffix}"] = si_snr_i(mixture, sources, estimate)
+            self.rows.append(row)
+
+    def _score_average(self, batch: PaddedBatch) -> None:
+        """Add the averaged weights' score to the rows of a batch, the last ones so far."""
+        mixtures, lengths = batch.mixture
+        answers = self.ema(mixtures)[-1]  # [B, T, C]
+        num_samples = (lengths * mixtures.shape[1]).round().int().tolist()
+        for i, length in enumerate(num_samples):
+            mixture, sources, answer = (
+                x[i, :length].float().cpu() for x in (mixtures, batch.sources.data, answers)
+            )
+            self.rows[i - len(batch.id)]["si_snr_i_ema"] = si_snr_i(mixture, sources, answer)
+
+    # --- Beginning --------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Print the model's size and cost, then compile, wrap, make optimizers, recover."""
+        model = self.modules.model
+        macs = macs_per_second(model, self.hparams.sample_rate)
+        logger.info(
+            f"Model: {count_parameters(model) / 1e6:.2f} M parameters, "
+            f"{macs / 1e9:.2f} G multiply-accumulates for a second of audio"
+        )
+        self.tensorboard = self.hparams.tensorboard_logger()
+        self.loggers.append(self.tensorboard)
+        self.preemption.listen()
+        super().on_fit_start()
+
+    def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
+        """Load the best checkpoint; refuse to test weights that were never trained."""
+        best = self.checkpointer.find_checkpoint(max_key=max_key, min_key=min_key)
+        if self.test_only and best is None:
+            sys.exit(
+                f"error: no checkpoint in {self.checkpointer.checkpoints_dir} to test: train first "
+                "(the same command without --test_only) or give the --output_folder of a training"
+            )
+        super().on_evaluate_start(max_key=max_key, min_key=min_key)
+        if self.ema is not None and best is not None and best.meta.get("weights") == "ema":
+            logger.info("Validation preferred the averaged weights: they are tested and exported")
+            take_average(self.hparams.model, self.ema)
+
+    def make_dataloader(self, dataset, stage: sb.Stage, *args, **kwargs):
+        """Share the items out among the processes; keep the training set, to tell it the epoch."""
+        kwargs["worker_init_fn"] = self.preemption.shield
+        if stage != sb.Stage.TRAIN:
+            return super().make_dataloader(shard(dataset), stage, *args, **kwargs)
+        self.train_data = dataset
+        self.batches = EpochBatches(len(dataset), kwargs.pop("batch_size"), rank(), world_size())
+        return make_dataloader(dataset, batch_sampler=self.batches, **kwargs)
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Clear what is collected during a stage, and tell dynamic mixing the epoch."""
+        self.sums = Counter()  # of the loss and its terms over items
+        self.rows: list[dict] = []  # scores of the items
+        if self.ema is not None:
+            self.ema.eval()
+        if stage == sb.Stage.TEST:
+            self.scoring = Scoring(self.hparams.sample_rate, self.hparams.num_workers)
+        if stage == sb.Stage.TRAIN:
+            self.sums.update(self.recovered_sums)
+            self.recovered_sums = {}
+            self.train_data.set_epoch(epoch)
+            # a line of its own under SpeechBrain's bar, whose text is fixed
+            shown = if_main_process() and not self.noprogressbar
+            self.decibels = tqdm(bar_format="{desc}", position=1, leave=False, disable=not shown)
+            self.num_items, self.waited = 0, 0.0  # s, for the loader
+            self.started = self.last_end = perf_counter()
+
+    # --- A step -----------------------------------------------------------------------------------
+
+    def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
+        """Remember the items, so that a message can name them; count the time spent waiting."""
+        if self.hparams.lr_schedule == "linear":
+            epochs = self.hparams.epoch_counter.current - 1  # that are over
+            position = epochs + (self.step - 0.5) / len(self.batches)  # the step's middle
+            self.hparams.linear_schedule(self.optimizer, position)
+        self.batch_ids = batch.id
+        self.num_items += len(batch.id)
+        self.waited += perf_counter() - self.last_end
+
+    def check_loss_isfinite(self, loss: Tensor) -> None:
+        """Name the items whose loss is not finite.
+
+        Their step is skipped by all processes, for the same reason (``check_gradients``): none may
+        stop for itself.
+        """
+        if not loss.isfinite():
+            logger.warning(f"The loss is {loss.item()} on {', '.join(self.batch_ids)}.")
+        if not self.skip_nonfinite_grads:
+            super().check_loss_isfinite(loss)
+
+    def optimizers_step(self) -> None:
+        """Note the norm of the gradients before they are clipped, then step."""
+        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients) / self.scaler.get_scale()
+        self.gradients_are_finite = bool(norm.isfinite())
+        if self.gradients_are_finite:
+            self.sums.update({"grad_norm": norm.item(), "steps": 1})
+        super().optimizers_step()
+
+    def check_gradients(self) -> None:
+        """Skip the step, and count it, where any gradient is not finite.
+
+        Gradients are the same on every process by now, so all of them skip together, and stop
+        together where their patience ends.
+        """
+        if self.gradients_are_finite:
+            return
+        self.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
+        self.skipped_steps += 1
+        self.nonfinite_count += 1
+        logger.warning(
+            f"A gradient is not finite: step {self.optimizer_step + 1} skipped, "
+            f"{self.skipped_steps} in all; training goes on."
+        )
+        if self.nonfinite_count > self.nonfinite_patience:
+            sys.exit(
+                f"error: {self.nonfinite_count} steps of this epoch were skipped, more than "
+                f"nonfinite_patience: lower lr, or look at the items named in log.txt"
+            )
+
+    def on_fit_batch_end(
+        self, batch: PaddedBatch, outputs: Tensor, loss: Tensor, should_step: bool
+    ) -> None:
+        """Average the weights; show the terms' running means in dB under the progress bar."""
+        if should_step and self.ema is not None:
+            self.ema.update_parameters(self.hparams.model)
+        terms = {n: v for n, v in _means(self.sums).items() if n not in ("loss", "grad_norm")}
+        means = "  ".join(f"{name} {value:.1f}" for name, value in terms.items())
+        self.decibels.set_description_str(f"SI-SNR in dB: {means}", refresh=False)
+        self.decibels.update()  # draws no more often than tqdm's interval
+        self.last_end = perf_counter()
+
+    # --- Stopping in the middle -------------------------------------------------------------------
+
+    def _should_save_intra_epoch_ckpt(self, *since) -> bool:
+        """After a step, by time; or as any process was told to stop: then all save, and leave."""
+        if self.step % self.grad_accumulation_factor:
+            return False  # what is accumulated would be lost
+        self.leaving = on_any(self.preemption.requested, self.device)
+        return self.leaving or super()._should_save_intra_epoch_ckpt(*since)
+
+    def _save_intra_epoch_ckpt(self) -> None:
+        super()._save_intra_epoch_ckpt()
+        if self.leaving:
+            self.preemption.leave()
+
+    def gather(self) -> None:
+        """Before a checkpoint: put together what processes know each for itself."""
+        self.gathered_sums = gather_sums(self.sums)
+
+    @mark_as_saver
+    def _save(self, path: Path) -> None:
+        """Write where the training stands, the position in the epoch counted in items."""
+        state = {
+            "step": self.step,
+            "avg_train_loss": self.avg_train_loss,
+            "optimizer_step": self.optimizer_step,
+            "items": self.batches.items_before(self.step),
+            "sums": self.gathered_sums,
+            "skipped_steps": self.skipped_steps,
+            "tensorboard": self.tensorboard.global_step,
+        }
+        path.write_text(yaml.dump(state, sort_keys=False), encoding="utf-8")
+
+    @mark_as_loader
+    def _recover(self, path: Path, end_of_epoch: bool) -> None:
+        """Go on from there, on whatever number of processes."""
+        super()._recover(path, end_of_epoch)
+        state = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if self.tensorboard is not None:
+            self.skipped_steps = state.get("skipped_steps", 0)
+            self.tensorboard.global_step = state.get("tensorboard", self.tensorboard.global_step)
+        if not end_of_epoch:
+            self.batches.start = state["items"]
+            self.step = self.batches.steps_done
+            self.recovered_sums = state["sums"] if rank() == 0 else {}
+
+    # --- End --------------------------------------------------------------------------------------
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Log the stage; save after validation, write ``test_results.csv`` after the test."""
+        stats = _means(gather_sums(self.sums))
+        if stage == sb.Stage.TRAIN:
+            self.decibels.close()
+            self.train_stats = {**stats, "skipped_steps": self.skipped_steps, **self._speed()}
+            super()._save_intra_epoch_ckpt()  # validation can be stopped at any moment
+            self.batches.start = 0
+            return
+        if stage == sb.Stage.TEST:
+            self.rows = self.scoring.rows()
+        scores = pd.DataFrame(gather_rows(self.rows)).set_index("id")
+        stats |= scores.drop(columns="duration").mean().to_dict()
+        if stage == sb.Stage.VALID:
+            self._end_epoch(stats, epoch)
+        else:
+            run_on_main(self._write_test_results, args=[scores])
+            self.hparams.train_logger.log_stats(
+                {"epoch loaded": self.hparams.epoch_counter.current}, test_stats=stats
+            )
+
+    def _speed(self) -> dict[str, float]:
+        """Items a second of all processes, and the share of the time they waited for the loader."""
+        seconds = perf_counter() - self.started
+        own = {"items_per_second": self.num_items / seconds, "data_wait": self.waited / seconds}
+        total = gather_sums(own)
+        return total | {"data_wait": total["data_wait"] / world_size()}
+
+    def _end_epoch(self, stats: dict[str, float], epoch: int) -> None:
+        lr = self.optimizer.param_groups[0]["lr"]
+        if self.hparams.lr_schedule == "plateau":
+            _, next_lr = self.hparams.lr_scheduler([self.optimizer], epoch, stats["loss"])
+            sb.nnet.schedulers.update_learning_rate(self.optimizer, next_lr)
+        for train_logger in self.loggers:
+            train_logger.log_stats({"epoch": epoch, "lr": lr}, self.train_stats, stats)
+        quality = _quality(stats)
+        if hasattr(self.hparams.epoch_counter, "update_metric"):  # it stops when patience ends
+            self.hparams.epoch_counter.update_metric(quality["si_snr_i"])
+        self.checkpointer.save_and_keep_only(meta=quality, max_keys=["si_snr_i"])
+
+    def _write_test_results(self, scores: pd.DataFrame) -> None:
+        path = Path(self.hparams.output_folder, "test_results.csv")
+        write_results(scores, path)
+        hours = scores["duration"].sum() / 3600
+        logger.info(
+            f"Test: SI-SNRi {scores['si_snr_i'].mean():.2f} dB, "
+            f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h); "
+            f"each of them in {path}"
+        )
+
+
+def _means(sums: dict[str, float]) -> dict[str, float]:
+    """Divide sums over items, and those over steps, by their numbers."""
+    counts = {"grad_norm": sums.get("steps", 0)}
+    means = {"loss": float("nan")} | {
+        name: total / counts.get(name, sums.get("items", 0))
+        for name, total in sums.items()
+        if name not in ("items", "steps")
+    }
+    return means
+
+
+def _quality(stats: dict[str, float]) -> dict[str, float | str]:
+    """By what a checkpoint is chosen: the better of its two sets of weights in validation."""
+    scores = {"model": stats["si_snr_i"], "ema": stats.get("si_snr_i_ema", float("-inf"))}
+    better = max(scores, key=scores.get)
+    return {"si_snr_i": scores[better], "weights": better}

@@ -1,0 +1,135 @@
+"""The multi-loss, whose targets grow in sampling rate.
+
+B batch, T samples, C sources, E estimates; the source axis comes last, as in SpeechBrain.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from speechbrain.utils.autocast import fwd_default_precision
+from torch import Tensor, nn
+from torchaudio.transforms import Resample
+
+from sfsrnet_modules.common.si_snr import pit_si_snr, valid_mask
+
+
+class MultiLoss(nn.Module):
+    """The paper's loss: mean over the blocks' estimates, plus the super-resolution output's.
+
+    Every term is a permutation-invariant negative SI-SNR of its own (uPIT). Estimate k is compared
+    with the sources at the k-th rate, so that early blocks may leave the fine detail to later ones.
+
+    Arguments
+    ---------
+    rates : sequence of int
+        Hz, one a block (paper: 500, 1000, 2000, 3000, 4000, 5000, 8000, 8000). A separator with E
+        estimates takes the last E of them.
+    sample_rate : int
+        Hz, of estimates and sources.
+    low_rate : str
+        "resample": estimate and source are resampled to the rate and compared there. "lowpass": the
+        source is low-passed to the rate's band and compared at the full rate.
+    max_si_snr : float, optional
+        dB; an item that is separated better than this stops pulling at the weights.
+
+    Example
+    -------
+    >>> loss = MultiLoss([2000, 8000], sample_rate=8000)
+    >>> sources = torch.randn(4, 800, 2)
+    >>> total, terms = loss(torch.randn(3, 4, 800, 2), sources, has_refined=True)
+    >>> list(terms)
+    ['block1_2000Hz', 'block2_8000Hz', 'sr']
+    """
+
+    def __init__(
+        self,
+        rates: Sequence[int],
+        sample_rate: int,
+        low_rate: str = "resample",
+        max_si_snr: float | None = None,
+    ):
+        super().__init__()
+        if low_rate not in ("resample", "lowpass"):
+            raise ValueError(f"low_rate is {low_rate!r}: choose 'resample' or 'lowpass'")
+        if not rates or not all(0 < rate <= sample_rate for rate in rates):
+            raise ValueError(
+                f"rates are {list(rates)}: give at least one, each above 0 and at most the sample "
+                f"rate of {sample_rate} Hz"
+            )
+        self.rates = list(rates)
+        self.sample_rate = sample_rate
+        self.low_rate = low_rate
+        self.max_si_snr = max_si_snr
+        low = sorted(set(self.rates) - {sample_rate})
+        self.down = nn.ModuleDict({str(rate): Resample(sample_rate, rate) for rate in low})
+        self.up = nn.ModuleDict({str(rate): Resample(rate, sample_rate) for rate in low})
+
+    @fwd_default_precision(cast_inputs=torch.float32)
+    def forward(
+        self,
+        estimates: Tensor,
+        sources: Tensor,
+        lengths: Tensor | None = None,
+        has_refined: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss.
+
+        Arguments
+        ---------
+        estimates : torch.Tensor
+            [E, B, T, C], with the refined estimate last where there is one.
+        sources : torch.Tensor
+            [B, T, C].
+        lengths : torch.Tensor, optional
+            Length of each item as a share of T, [B].
+        has_refined : bool
+            Whether the last estimate is that of super-resolution.
+
+        Returns
+        -------
+        total : torch.Tensor
+            The loss, a scalar.
+        terms : dict of str to torch.Tensor
+            Each term's SI-SNR in dB, mean over the batch, detached.
+
+        Raises
+        ------
+        ValueError
+            Where there are more blocks' estimates than rates.
+        """
+        blocks = estimates[:-1] if has_refined else estimates
+        if len(blocks) > len(self.rates):
+            raise ValueError(
+                f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` a value a block"
+            )
+        first = len(self.rates) - len(blocks) + 1  # without the early blocks' estimates the last
+        rates = self.rates[first - 1 :]
+        scores = {
+            f"block{index}_{rate}Hz": self._score_at(rate, estimate, sources, lengths)
+            for index, (rate, estimate) in enumerate(zip(rates, blocks, strict=True), start=first)
+        }
+        loss = -torch.stack([self._limited(score) for score in scores.values()]).mean()
+        if has_refined:
+            scores["sr"] = pit_si_snr(estimates[-1], sources, lengths)  # [B]
+            loss = loss - self._limited(scores["sr"]).mean()
+        return loss, {name: score.detach().mean() for name, score in scores.items()}
+
+    def _limited(self, score: Tensor) -> Tensor:
+        return score if self.max_si_snr is None else score.clamp_max(self.max_si_snr)
+
+    def _score_at(
+        self, rate: int, estimate: Tensor, sources: Tensor, lengths: Tensor | None
+    ) -> Tensor:
+        if rate < self.sample_rate:
+            mask = valid_mask(sources, lengths)
+            estimate, sources = estimate * mask, sources * mask
+            sources = _along_time(self.down[str(rate)], sources)  # [B, T * rate / sample_rate, C]
+            if self.low_rate == "resample":
+                estimate = _along_time(self.down[str(rate)], estimate)
+            else:
+                sources = _along_time(self.up[str(rate)], sources)[:, : estimate.shape[1]]
+        return pit_si_snr(estimate, sources, lengths)  # [B]
+
+
+def _along_time(resample: Resample, x: Tensor) -> Tensor:
+    return resample(x.mT.contiguous()).mT  # [B, T, C] -> [B, T', C]

@@ -1,0 +1,186 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from sfsrnet_modules.apps import separate
+from sfsrnet_modules.apps.separate import find_recordings, main
+from sfsrnet_modules.inference import interface as inference
+
+
+def noise(path: Path, seconds: float = 1.0, rate: int = 8000, channels: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (round(seconds * rate), channels)
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(shape), rate)
+    return path
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def shell(model_folder, tmp_path, capsys):
+    """Run the command, return exit code, lines of stdout and of stderr."""
+
+    def run(*arguments, output=tmp_path / "out"):
+        code = main([*map(str, arguments), "--model", str(model_folder), "-o", str(output)])
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    return run
+
+
+def test_names_of_what_was_written_go_to_stdout_the_rest_to_stderr(shell, tmp_path):
+    code, out, err = shell(noise(tmp_path / "talk.wav", 2, 44100, 2))
+    expected = [str(tmp_path / "out" / f"talk_voice{i}.wav") for i in (1, 2)]
+    assert (code, out) == (0, expected)
+    assert err[0].endswith("2 channels averaged to one") and "real-time factor" in err[1]
+    assert soundfile.info(expected[0]).frames == 88200
+
+
+def test_rate_block_segment_and_plot(shell, tmp_path):
+    talk = noise(tmp_path / "talk.wav", 4, 44100)
+    code, out, _ = shell(talk, "--rate", "model", "--block", 1, "--segment", 2, "--plot")
+    assert code == 0 and out[-1].endswith("talk_voices.png")
+    assert soundfile.info(out[0]).frames == 32000
+    assert Path(out[-1]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_goes_no_higher_than_the_recording(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(separate, "draw_grid", lambda *a: (seen.append(a), a[3].touch()))
+    path = noise(tmp_path / "a.wav", rate=8000)
+    separate.draw(path, [path], 16000, tmp_path / "a.png")
+    rows, _, rate, _ = seen[0]
+    assert rate == 8000 and len(rows["mixture"][0]) == len(rows["voice 1"][0]) > 100
+
+
+def test_nothing_is_overwritten_without_force(shell, tmp_path):
+    talk = noise(tmp_path / "talk.wav")
+    existing = tmp_path / "out" / "talk_voice2.wav"
+    existing.parent.mkdir()
+    existing.write_text("mine")
+    code, out, err = shell(talk)
+    assert (code, out) == (1, []) and existing.read_text() == "mine"
+    assert err == [f"error: {existing} is there already: --force overwrites it"]
+    assert shell(talk, "--force")[0] == 0 and soundfile.info(existing).frames == 8000
+
+
+def test_folders_are_mirrored_and_voices_are_no_recordings(shell, tmp_path):
+    noise(tmp_path / "in" / "b.flac"), noise(tmp_path / "in" / "deep" / "a.WAV")
+    (tmp_path / "in" / "notes.txt").write_text("no audio")
+    assert shell(tmp_path / "in", output=tmp_path / "in")[0] == 0
+    code, out, _ = shell(tmp_path / "in", "--force")
+    assert code == 0 and written(tmp_path / "out") == [
+        "b_voice1.wav",
+        "b_voice2.wav",
+        "deep/a_voice1.wav",
+        "deep/a_voice2.wav",
+    ]
+    assert out == [str(tmp_path / "out" / name) for name in written(tmp_path / "out")]
+
+
+def test_inputs_of_one_name_do_not_meet(tmp_path):
+    paths = [tmp_path / name for name in ("x/a.wav", "y/a.wav", "y/b.wav", "y/b.ogg", "x/c.d.wav")]
+    names = list(find_recordings(paths).values())
+    assert list(map(str, names)) == ["x/a", "y/a", "y/b_wav", "y/b_ogg", "c.d"]
+    assert list(find_recordings([paths[0], paths[0]])) == [paths[0]]
+
+
+def test_inputs_of_one_name_are_both_written(shell, tmp_path):
+    code, out, _ = shell(noise(tmp_path / "x" / "a.wav"), noise(tmp_path / "y" / "a.wav"))
+    assert code == 0 and len(set(out)) == 4
+    assert all(Path(name).is_file() for name in out)
+
+
+def test_the_next_file_follows_one_that_fails(shell, tmp_path):
+    bad = tmp_path / "notes.wav"
+    bad.write_text("not audio")
+    code, out, err = shell(bad, noise(tmp_path / "talk.wav"))
+    assert code == 1 and len(out) == 2
+    assert err[0].startswith(f"error: {bad} can't be read as audio: ")
+
+
+def samples(path: Path, values, **options) -> Path:
+    soundfile.write(path, np.asarray(values, dtype=float), 8000, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([], "holds no samples"),
+        ([0.1], "the mixture has 1 samples; the encoder's frame needs at least 16"),
+        ([0.1, np.nan] * 800, "NaN or infinite, the first at 0.00 s"),
+        ([0.1, -np.inf] * 800, "NaN or infinite"),
+    ],
+)
+def test_what_cannot_be_separated_is_one_line(shell, tmp_path, values, told):
+    code, out, err = shell(samples(tmp_path / "bad.wav", values, subtype="FLOAT"))
+    assert (code, out, len(err)) == (1, [], 1)
+    assert err[0].startswith("error: ") and told in err[0] and "bad.wav" in err[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_silence_gives_silence(shell, tmp_path):
+    code, out, _ = shell(samples(tmp_path / "silence.wav", [0.0] * 8000))
+    assert code == 0
+    assert all(np.abs(soundfile.read(voice)[0]).max() < 1e-4 for voice in out)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(192000, 8), (4000, 1)])
+def test_unusual_recordings(shell, tmp_path, rate, channels):
+    code, out, _ = shell(noise(tmp_path / "talk.wav", 1, rate, channels))
+    assert code == 0 and soundfile.info(out[1]).samplerate == rate
+
+
+def test_too_little_memory_is_told(shell, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(inference.SFSRNetSeparation, "separate_batch", full)
+    code, _, err = shell(noise(tmp_path / "talk.wav"))
+    assert code == 1 and err[-1].endswith(
+        "takes more memory than there is: try a shorter --segment"
+    )
+
+
+def test_an_interrupt_leaves_nothing(shell, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference, "write_voices", interrupted)
+    code, out, err = shell(noise(tmp_path / "talk.wav"))
+    assert (code, out) == (130, []) and err == [
+        "interrupted: no voices of the file in work were written"
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["a.wav"], ["a.wav", "-o", "out", "--rate", "8000"], ["a.wav", "-o", "out", "--device", "x"]],
+)
+def test_wrong_usage_is_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there(capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(SystemExit):
+        main(["a.wav", "-o", "out", "--device", "cuda"])
+    assert "PyTorch finds no CUDA device here" in capsys.readouterr().err
+
+
+def test_no_model_or_no_recordings_is_2(tmp_path, capsys):
+    arguments = ["-o", str(tmp_path / "out"), "--model", str(tmp_path)]
+    assert main([str(noise(tmp_path / "talk.wav")), *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"error: no model at {tmp_path}")
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), *arguments]) == 2
+    assert "holds no recordings" in capsys.readouterr().err

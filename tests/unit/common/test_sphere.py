@@ -1,0 +1,71 @@
+"""Packed SPHERE files."""
+
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from data_prep.scan.scan import scan
+from sfsrnet_modules.common import sphere
+from sfsrnet_modules.common.crops import read_audio
+from tests.shorten import packed_sphere
+from tests.trees import RATE, voices
+
+pytest.importorskip("av")
+
+
+@pytest.fixture
+def samples():
+    """int16 [T], not a whole number of blocks; with the greatest and the least value."""
+    audio = np.round(voices(1)[0][:20001] * 2**15).astype(np.int16)
+    audio[[100, 101]] = 32767, -32768
+    return audio
+
+
+@pytest.fixture
+def packed(samples, tmp_path):
+    path = tmp_path / "01TO030V.WV1"
+    path.write_bytes(packed_sphere(samples, RATE))
+    return path
+
+
+def test_samples_are_exact(packed, samples):
+    assert sphere.is_packed(packed) and packed.stat().st_size < 2 * len(samples)
+    with sphere.open_packed(packed) as file:
+        assert file.samplerate == RATE and file.frames == len(samples)
+        np.testing.assert_array_equal(file.read(dtype="int16"), samples)
+
+
+def test_crops_are_read_and_files_are_scanned_as_of_any_format(packed, samples):
+    np.testing.assert_array_equal(read_audio(packed, RATE, 0.5, 1000), samples[8000:9000] / 2**15)
+    row = scan(packed.parent, [packed.name], RATE, str).iloc[0]
+    assert row["problem"] == "" and row["duration"] == len(samples) / RATE
+
+
+def test_unpacked_sphere_is_left_to_libsndfile(samples, tmp_path):
+    sf.write(tmp_path / "a.sph", samples, RATE, format="NIST")
+    assert not sphere.is_packed(tmp_path / "a.sph")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.sph", RATE), samples / 2**15)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 0.999])
+def test_truncated_files_are_broken(packed, share):
+    data = packed.read_bytes()
+    packed.write_bytes(data[: max(int(share * len(data)), 1024)])
+    with pytest.raises(OSError, match=r"01TO030V\.WV1 (is broken|cannot be unpacked)"):
+        sphere.open_packed(packed)
+    problem = scan(packed.parent, [packed.name], RATE, str)["problem"].item()
+    assert problem == "not readable as audio, or truncated"
+
+
+def test_missing_files_are_not_packed(tmp_path):
+    assert not sphere.is_packed(tmp_path / "none.wv1")
+    with pytest.raises(OSError, match=r"none\.wv1 cannot be read"):
+        read_audio(tmp_path / "none.wv1", RATE)
+
+
+def test_the_way_out_without_pyav_is_told(packed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    with pytest.raises(OSError, match=r"packed with Shorten: `pip install av`"):
+        read_audio(packed, RATE)

@@ -1,0 +1,112 @@
+"""Speech of several sources, listed by a manifest.csv."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.unit.test_folder import add_noise
+
+from data_prep.corpora import listed
+from data_prep.corpora import recognise as corpora
+from data_prep.mixing.fixed import FixedMixtures
+from data_prep.mixing.pool import Pool
+
+PARTS = ("pool.csv", "valid.csv", "test.csv")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Two sources of 25 speakers each, and one of 9; two recordings a speaker."""
+    rows = []
+    for source, number in (("books", 25), ("words", 25), ("few", 9)):
+        for s in range(number):
+            for u in range(2):
+                path = f"{source}/{s}/{u}.wav"
+                add_noise(tmp_path / "corpus" / path, 1.2, seed=len(rows))
+                rows.append({"source": source, "speaker": f"{source}-{s:02d}", "path": path})
+    pd.DataFrame(rows).to_csv(tmp_path / "corpus/manifest.csv", index=False)
+    return tmp_path / "corpus"
+
+
+def prepare(corpus, out, **options):
+    listed.prepare(corpus, out, 8000, num_valid=3, num_test=5, max_duration=1.0, **options)
+    return {name: pd.read_csv(out / name) for name in PARTS}
+
+
+def test_every_seventh_speaker_of_a_source_is_kept(corpus, tmp_path):
+    tables = prepare(corpus, tmp_path / "out")
+    speakers = {n: set(t.filter(like="speaker").to_numpy().ravel()) for n, t in tables.items()}
+    for name, kept in (("test.csv", (0, 7, 14, 21)), ("valid.csv", (3, 10, 17, 24))):
+        assert speakers[name] == {f"{s}-{i:02d}" for s in ("books", "words") for i in kept}
+    assert len(speakers["pool.csv"]) == 17 + 17 + 6  # of few some are kept, though not mixed
+
+
+def test_mixtures_stay_within_a_source(corpus, tmp_path):
+    tables = prepare(corpus, tmp_path / "out")
+    for name, number in (("valid.csv", 3), ("test.csv", 5)):
+        table = tables[name]
+        assert table["source"].value_counts().to_dict() == {"books": number, "words": number}
+        for column in ("ID", "speaker_1", "speaker_2"):
+            assert (table[column].str.split("-").str[0] == table["source"]).all()
+    item = FixedMixtures(tmp_path / "out/test.csv", 8000, 2, corpus)[0]
+    assert np.allclose(item["mixture"], item["sources"].sum(1)) and len(item["mixture"]) == 8000
+
+
+def test_training_mixtures_stay_within_a_source(corpus, tmp_path):
+    prepare(corpus, tmp_path / "out")
+    pool = Pool(tmp_path / "out/pool.csv", 8000, data_root=corpus)
+    speakers = sorted(set(pd.read_csv(tmp_path / "out/pool.csv")["speaker"]))
+    firsts, seconds = zip(
+        *(pool.draw_speakers(np.random.default_rng(seed))[:2] for seed in range(400)), strict=True
+    )
+    sources = [[speakers[s].split("-")[0] for s in drawn] for drawn in (firsts, seconds)]
+    assert set(firsts) == set(range(40))  # every speaker is drawn
+    assert sources[0] == sources[1]
+
+
+def test_a_name_in_two_sources_is_two_speakers(corpus, tmp_path):
+    table = pd.read_csv(corpus / "manifest.csv")
+    apart = prepare(corpus, tmp_path / "apart")["pool.csv"]
+    table.assign(speaker=table["speaker"].str[-2:]).to_csv(corpus / "manifest.csv", index=False)
+    pool = prepare(corpus, tmp_path / "out")["pool.csv"]
+    assert (pool["speaker"] == apart["speaker"].str.replace("-", "/")).all()
+
+
+def test_blank_sources_and_licences_are_unknown(corpus, tmp_path):
+    table = pd.read_csv(corpus / "manifest.csv")
+    blank = table["source"].replace("few", "")
+    table.assign(source=blank, licence="").to_csv(corpus / "manifest.csv", index=False)
+    pool = prepare(corpus, tmp_path / "out")["pool.csv"]
+    assert set(pool["source"]) == {"books", "words", "unknown"}
+    assert set(pool["licence"]) == {"unknown"}
+
+
+def test_a_second_call_does_nothing_and_another_seed_keeps_the_speakers(corpus, tmp_path):
+    first = prepare(corpus, tmp_path / "out")
+    time = (tmp_path / "out/pool.csv").stat().st_mtime_ns
+    prepare(corpus, tmp_path / "out")
+    assert (tmp_path / "out/pool.csv").stat().st_mtime_ns == time
+    other = prepare(corpus, tmp_path / "out", seed=2)
+    assert other["pool.csv"].equals(first["pool.csv"])
+    assert not other["test.csv"].equals(first["test.csv"])
+
+
+def test_the_manifest_tells_the_corpus(corpus, tmp_path):
+    assert corpora.recognise(corpus, None) == "listed"
+    with pytest.raises(ValueError, match=r"manifest\.csv has no noise"):
+        corpora.prepare(corpus, tmp_path / "out", 8000, noise_folder=corpus)
+    pd.DataFrame({"file": [], "seconds": []}).to_csv(corpus / "manifest.csv")
+    assert corpora.recognise(corpus, None) == "folder"
+
+
+def test_too_few_speakers(corpus, tmp_path):
+    with pytest.raises(ValueError, match="No source has 6 speakers kept"):
+        prepare(corpus, tmp_path / "out", num_spks=3)
+
+
+def test_the_speech_at_hand_is_split_by_speaker(speech):
+    pool = pd.read_csv(speech / "manifest.csv")
+    parts = listed.split(pool)
+    speakers = [set(part["speaker"]) for part in parts.values()]
+    assert sum(map(len, speakers)) == pool["speaker"].nunique() == len(set.union(*speakers))
+    kept = parts["test.csv"].query("source == 'librispeech'")["speaker"]
+    assert kept.nunique() == 29

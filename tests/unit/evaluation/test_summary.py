@@ -1,0 +1,76 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sfsrnet_modules.evaluation.metrics import score
+from sfsrnet_modules.evaluation.scoring import write_results
+from sfsrnet_modules.evaluation.summary import (
+    differences,
+    evaluate,
+    interval,
+    read_results,
+    summarise,
+)
+from sfsrnet_modules.inference.interface import SFSRNetSeparation
+
+
+def results(values, ids=None) -> pd.DataFrame:
+    ids = [f"i{n}" for n in range(len(values))] if ids is None else ids
+    index = pd.Index(ids, name="id")
+    return pd.DataFrame({"duration": 4.0, "si_snr_i": values}, index=index)
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    ends = np.array([interval(rng.normal(5, 2, 100)) for _ in range(200)])
+    assert 0.90 < np.mean((ends[:, 0] < 5) & (5 < ends[:, 1])) < 0.99
+    assert np.mean(ends[:, 1] - ends[:, 0]) == pytest.approx(2 * 1.96 * 0.2, rel=0.05)
+
+
+def test_a_summary_passes_over_missing_values():
+    row = summarise(results([1.0, 2.0, float("nan"), 6.0])).loc["si_snr_i"]
+    assert row["mean"] == 3 and row["median"] == 2 and row["items"] == 3
+    assert row["low"] < 3 < row["high"]
+    assert summarise(results([1.0])).isna().loc["si_snr_i", ["low", "high"]].all()
+
+
+def test_pairing_takes_the_spread_of_the_items_away():
+    rng = np.random.default_rng(0)
+    base = rng.normal(10, 5, 50)
+    better = results(base + 0.5 + 0.1 * rng.standard_normal(50)).iloc[::-1]
+    row = differences(better, results(base)).loc["si_snr_i"]
+    assert row["mean"] == pytest.approx(0.5, abs=0.05)
+    assert 0.4 < row["low"] < row["high"] < 0.6
+
+
+def test_results_on_other_items_are_not_compared():
+    with pytest.raises(ValueError, match="no id of the 2 items"):
+        differences(results([1.0, 2.0]), results([1.0], ids=["other"]))
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    written = results([1.25, 2.5], ids=["007", "008"])
+    write_results(written, tmp_path / "new" / "results.csv")
+    pd.testing.assert_frame_equal(read_results(tmp_path / "new" / "results.csv"), written)
+    with pytest.raises(ValueError, match="can't be read as results"):
+        read_results(tmp_path / "nothing.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="can't be read as results"):
+        read_results(tmp_path / "other.csv")
+
+
+def test_every_item_is_scored_before_and_after_sr_and_after_every_block(model_folder):
+    separator = SFSRNetSeparation.from_hparams(source=model_folder)
+    test_set = []
+    for i in range(2):
+        sources = torch.randn(4000 + i, 2)
+        test_set.append({"id": f"i{i}", "mixture": sources.sum(1), "sources": sources})
+    scores = evaluate(separator, test_set, every_block=True)
+    assert list(scores.index) == ["i0", "i1"]
+    for suffix in ("", "_before_sr", "_block1"):
+        assert {f"si_snr{suffix}", f"sdr_i{suffix}"} <= set(scores)
+    item = test_set[1]
+    answer = separator.separate_batch(item["mixture"][None])[0]
+    expected = score(item["mixture"], item["sources"], answer)
+    assert scores.loc["i1", list(expected)].to_dict() == pytest.approx(expected, abs=1e-3)

@@ -1,0 +1,155 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from speechbrain.inference.separation import SepformerSeparation
+from speechbrain.lobes.models.conv_tasnet import MaskNet
+from speechbrain.lobes.models.dual_path import SepformerWrapper
+
+from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference.pretrained import PARTS, from_stock, load_start, load_stock_weights
+from sfsrnet_modules.models.dual_path import DualPathSeparator
+from sfsrnet_modules.models.sfsrnet import SFSRNet
+
+SIZES = {
+    "encoder_out_nchannels": 16,
+    "masknet_chunksize": 20,
+    "intra_numlayers": 1,
+    "inter_numlayers": 1,
+    "intra_nhead": 2,
+    "inter_nhead": 2,
+    "intra_dffn": 32,
+    "inter_dffn": 32,
+}
+
+# as of speechbrain/sepformer-wsj02mix, with small layers
+HPARAMS = """
+sample_rate: 8000
+num_spks: 2
+Encoder: !new:speechbrain.lobes.models.dual_path.Encoder
+    kernel_size: 16
+    out_channels: 16
+SBtfintra: !new:speechbrain.lobes.models.dual_path.SBTransformerBlock
+    num_layers: 1
+    d_model: 16
+    nhead: 2
+    d_ffn: 32
+    dropout: 0
+    use_positional_encoding: True
+    norm_before: True
+SBtfinter: !new:speechbrain.lobes.models.dual_path.SBTransformerBlock
+    num_layers: 1
+    d_model: 16
+    nhead: 2
+    d_ffn: 32
+    dropout: 0
+    use_positional_encoding: True
+    norm_before: True
+MaskNet: !new:speechbrain.lobes.models.dual_path.Dual_Path_Model
+    num_spks: !ref <num_spks>
+    in_channels: 16
+    out_channels: 16
+    num_layers: 2
+    K: 20
+    intra_model: !ref <SBtfintra>
+    inter_model: !ref <SBtfinter>
+    norm: ln
+    linear_layer_after_inter_intra: False
+    skip_around_intra: True
+Decoder: !new:speechbrain.lobes.models.dual_path.Decoder
+    in_channels: 16
+    out_channels: 1
+    kernel_size: 16
+    stride: 8
+    bias: False
+modules:
+    encoder: !ref <Encoder>
+    decoder: !ref <Decoder>
+    masknet: !ref <MaskNet>
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        encoder: !ref <Encoder>
+        masknet: !ref <MaskNet>
+        decoder: !ref <Decoder>
+"""
+
+
+def wrapped(stock: SepformerWrapper) -> DualPathSeparator:
+    return DualPathSeparator(stock.encoder, stock.masknet, stock.decoder, head="gated").eval()
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A stock model, and its folder as SpeechBrain publishes it."""
+    stock = SepformerWrapper(**SIZES).eval()
+    for name in PARTS:
+        torch.save(getattr(stock, name).state_dict(), tmp_path / f"{name}.ckpt")
+    return stock, tmp_path
+
+
+def test_published_folder_starts_a_training(published):
+    stock, folder = published
+    separator = wrapped(SepformerWrapper(**SIZES))
+    mixture = torch.randn(1, 1000)
+    assert not torch.allclose(separator(mixture)[-1], stock(mixture), atol=1e-5)
+    load_stock_weights(separator, str(folder))
+    assert torch.allclose(separator(mixture)[-1], stock(mixture), atol=1e-6)
+
+
+def test_model_folder_starts_a_training(model_folder):
+    trained = SFSRNetSeparation.from_hparams(source=model_folder).mods.model
+    model = deepcopy(trained)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    load_start(model, str(model_folder))
+    for name, value in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    with pytest.raises(ValueError, match="holds no weights of this model"):
+        load_start(torch.nn.Linear(1, 1), str(model_folder))
+
+
+def test_what_is_no_model_folder_is_taken_for_speechbrains(published):
+    stock, folder = published
+    model = SFSRNet(wrapped(SepformerWrapper(**SIZES)))
+    load_start(model, str(folder))
+    mixture = torch.randn(1, 1000)
+    assert torch.allclose(model.separator(mixture)[-1], stock(mixture), atol=1e-6)
+
+
+def test_weights_of_other_sizes_are_refused(published):
+    _, folder = published
+    separator = wrapped(SepformerWrapper(**{**SIZES, "intra_dffn": 64}))
+    with pytest.raises(ValueError, match=r"does not start this training.*masknet\.ckpt"):
+        load_stock_weights(separator, str(folder))
+
+
+def test_missing_file_is_named(published):
+    _, folder = published
+    (folder / "decoder.ckpt").unlink()
+    with pytest.raises(ValueError, match=r"decoder\.ckpt"):
+        load_stock_weights(wrapped(SepformerWrapper(**SIZES)), str(folder))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_published_folder_separates_as_speechbrain_does(published, trained):
+    stock, folder = published
+    if trained:  # no two layers alike any more
+        for parameter in stock.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        for name in PARTS:
+            torch.save(getattr(stock, name).state_dict(), folder / f"{name}.ckpt")
+    (folder / "hyperparams.yaml").write_text(HPARAMS)
+    ours = SFSRNetSeparation.from_hparams(folder)
+    theirs = SepformerSeparation.from_hparams(str(folder))
+    mixture = torch.randn(2, 4001)
+    expected = theirs.separate_batch(mixture)
+    assert expected.norm() > 0
+    assert (ours.separate_batch(mixture) - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_published_conv_tasnet_keeps_its_mask_network():
+    parts = SepformerWrapper(**SIZES)
+    masknet = MaskNet(16, 8, 16, 3, 2, 1, C=2)
+    model = from_stock(parts.encoder, masknet, parts.decoder).eval()
+    assert model.separator.masknet is masknet
+    assert model(torch.randn(1, 800)).shape == (1, 1, 800, 2)

@@ -1,0 +1,213 @@
+"""Dynamic mixing."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+# data_prep first: it makes speechbrain importable on a CPU build of torch
+from conftest import ROOT
+from data_prep.mixing.dynamic import DynamicMixing
+from data_prep.mixing.levels import GAIN_DB, LEVEL_DB, NOISE_DB, PEAK, rms_db
+from data_prep.scan.scan import scan, usable
+
+# isort: split
+from speechbrain.dataio.batch import PaddedBatch
+
+SPEECH = ROOT.parent / "shared" / "speech"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Five speakers, each a sine of its own frequency: 200, 300, ... Hz, at different levels."""
+    for s in range(5):
+        (tmp_path / f"s{s}").mkdir()
+        for u, seconds in enumerate((0.3, 0.7, 2.5)):
+            t = np.arange(round(seconds * 16000)) / 16000
+            sine = 0.01 * (1 + s + u) * np.sin(2 * np.pi * 100 * (s + 2) * t)
+            sf.write(tmp_path / f"s{s}" / f"{u}.wav", sine, 16000)
+    return write_pool(tmp_path)
+
+
+def write_pool(root, name="pool.csv", root_name="data_root"):
+    names = sorted(str(path.relative_to(root)) for path in root.glob("*/*.wav"))
+    speaker_of = lambda name: name.split("/")[0]  # noqa: E731
+    files = scan(root, names, 8000, speaker_of, root_name=root_name)
+    usable(files).to_csv(root / name, index=False)
+    return root
+
+
+def make(corpus, num_items=20, **arguments):
+    arguments = {"segment": 1.0, "sample_rate": 8000, **arguments}
+    return DynamicMixing(corpus / "pool.csv", corpus, num_items, **arguments)
+
+
+def speaker_of(source):
+    """By the frequency of a source, [T]."""
+    spectrum = np.abs(np.fft.rfft(source.numpy(), 8000))
+    return round(spectrum.argmax() / 100) - 2
+
+
+@pytest.mark.parametrize("num_spks", [2, 3])
+def test_items_keep_the_contract(corpus, num_spks):
+    dataset = make(corpus, num_spks=num_spks, segment=0.987)
+    assert len(dataset) == len(list(dataset)) == 20
+    for item in dataset:
+        assert item["mixture"].shape == (7896,) and item["sources"].shape == (7896, num_spks)
+        assert item["mixture"].dtype == item["sources"].dtype == torch.float32
+        assert torch.equal(item["mixture"], item["sources"].sum(-1))
+        assert item["mixture"].abs().max() <= PEAK + 1e-6
+        assert len({speaker_of(source) for source in item["sources"].T}) == num_spks
+
+
+def test_all_speakers_are_drawn_alike(corpus):
+    speakers = [speaker_of(s) for item in make(corpus, 200) for s in item["sources"].T]
+    counts = np.bincount(speakers, minlength=5)
+    assert len(counts) == 5 and counts.min() > 50 and counts.max() < 110  # 80 expected
+
+
+def test_levels_are_those_of_the_convention(corpus):
+    items = make(corpus, 100, segment=0.2)  # shorter than all: no gaps
+    levels = np.array([[rms_db(s) for s in item["sources"].numpy().T] for item in items])
+    assert np.abs(levels - LEVEL_DB).max() < GAIN_DB + 0.1
+    assert 3.5 < np.abs(levels[:, 0] - levels[:, 1]).max() < 2 * GAIN_DB + 0.2
+
+
+def test_short_utterances_fill_the_segment(tmp_path):
+    for s in range(2):
+        (tmp_path / f"s{s}").mkdir()
+        sf.write(tmp_path / f"s{s}" / "a.wav", np.full(2400, 0.1), 8000)  # 0.3 s
+    sources = make(write_pool(tmp_path))[0]["sources"]  # [8000, 2]
+    sound = (sources[:, 0] != 0).numpy()
+    expected = np.concatenate([([True] * 2400 + [False] * 800) * 3])[:8000]
+    np.testing.assert_array_equal(sound, expected)
+
+
+def test_items_depend_on_seed_epoch_and_index(corpus):
+    dataset = make(corpus)
+    first = dataset[3]
+    assert torch.equal(first["sources"], make(corpus)[3]["sources"])
+    assert not torch.equal(first["sources"], dataset[4]["sources"])
+    assert not torch.equal(first["sources"], make(corpus, seed=5)[3]["sources"])
+    dataset.set_epoch(1)
+    assert not torch.equal(first["sources"], dataset[3]["sources"])
+    dataset.set_epoch(0)
+    assert torch.equal(first["sources"], dataset[3]["sources"])
+    with pytest.raises(IndexError):
+        dataset[20]
+
+
+def epoch_of(loader):
+    return {i: s for batch in loader for i, s in zip(batch.id, batch.sources.data, strict=True)}
+
+
+def test_workers_change_nothing(corpus):
+    dataset = make(corpus)
+    workers = DataLoader(dataset, 4, num_workers=2, collate_fn=PaddedBatch, persistent_workers=True)
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        alone = epoch_of(DataLoader(dataset, 4, collate_fn=PaddedBatch))
+        shared = epoch_of(workers)
+        assert alone.keys() == shared.keys() and len(alone) == 20
+        assert all(torch.equal(alone[name], shared[name]) for name in alone)
+        assert all(name.startswith(f"epoch{epoch}-") for name in alone)
+
+
+def test_ranks_share_what_one_process_would_get(corpus):
+    dataset = make(corpus)
+    samplers = [DistributedSampler(dataset, num_replicas=2, rank=rank) for rank in range(2)]
+    ranks = [epoch_of(DataLoader(dataset, 4, sampler=s, collate_fn=PaddedBatch)) for s in samplers]
+    alone = epoch_of(DataLoader(dataset, 4, collate_fn=PaddedBatch))
+    assert len(ranks[0]) == len(ranks[1]) == 10 and not ranks[0].keys() & ranks[1].keys()
+    union = ranks[0] | ranks[1]
+    assert union.keys() == alone.keys()
+    assert all(torch.equal(union[name], alone[name]) for name in alone)
+
+
+def test_speed_changes_the_pitch_within_its_range(corpus):
+    sources = [
+        s for item in make(corpus, speed=(0.95, 1.05), segment=0.2) for s in item["sources"].T
+    ]
+    pitches = [np.abs(np.fft.rfft(s.numpy(), 80000)).argmax() / 10 for s in sources]
+    speeds = np.array([pitch / (100 * round(pitch / 100)) for pitch in pitches])
+    assert speeds.min() > 0.94 and speeds.max() < 1.06 and np.ptp(speeds) > 0.05
+
+
+def test_unreadable_file_is_survived(corpus, caplog):
+    (corpus / "s0" / "2.wav").unlink()
+    (corpus / "s1" / "2.wav").write_text("no audio any more")
+    sf.write(corpus / "s2" / "2.wav", np.full(100, 0.1), 16000)  # shorter than it was
+    dataset = make(corpus, 40)
+    with caplog.at_level(logging.WARNING):
+        first = [item["sources"] for item in dataset]
+    for name in ("s0/2.wav", "s1/2.wav", "s2/2.wav"):
+        assert sum(name in record.getMessage() for record in caplog.records) == 1
+    assert dataset.num_unreadable == 3
+    again = make(corpus, 40)
+    epoch_of(DataLoader(again, 4, num_workers=2, collate_fn=PaddedBatch))
+    assert again.num_unreadable == 3  # counted in the workers
+    assert all(torch.equal(a, b["sources"]) for a, b in zip(first, again, strict=True))
+
+
+def test_lost_and_silent_speakers_are_replaced(corpus):
+    for u in range(3):
+        (corpus / "s0" / f"{u}.wav").unlink()
+        samples, rate = sf.read(corpus / "s1" / f"{u}.wav")
+        sf.write(corpus / "s1" / f"{u}.wav", 0 * samples, rate)
+    for item in make(corpus, 30):
+        speakers = {speaker_of(source) for source in item["sources"].T}
+        assert speakers <= {2, 3, 4} and len(speakers) == 2
+
+
+def test_noise_is_mixed_in_at_its_level(corpus, tmp_path):
+    (tmp_path / "sounds" / "hiss").mkdir(parents=True)
+    for n in range(3):
+        noise = np.random.default_rng(n).normal(0, 0.02 * (n + 1), 4000)  # shorter than a segment
+        sf.write(tmp_path / "sounds" / "hiss" / f"{n}.wav", noise, 8000)
+    noise = write_pool(tmp_path / "sounds", "noise.csv", "noise_root") / "noise.csv"
+    items = list(make(corpus, 60, noise=noise, noise_root=tmp_path / "sounds"))
+    sounds = [(item["mixture"] - item["sources"].sum(-1)).numpy() for item in items]
+    levels = np.array([rms_db(sound) for sound in sounds])
+    assert NOISE_DB[0] - 0.5 < levels.min() and levels.max() < NOISE_DB[1] + 0.5
+    assert np.ptp(levels) > 7 and all((sound != 0).mean() > 0.99 for sound in sounds)
+    assert torch.equal(items[7]["sources"], make(corpus)[7]["sources"])
+
+
+def test_pools_that_cannot_be_mixed_are_told(corpus, tmp_path):
+    with pytest.raises(ValueError, match=r"has 5 speakers, mixtures of 6 need as many"):
+        make(corpus, num_spks=6)
+    with pytest.raises(ValueError, match="lists files of 16000 Hz, sample_rate is 44100 Hz"):
+        make(corpus, sample_rate=44100)
+    with pytest.raises(ValueError, match=r"No manifest at .*none\.csv"):
+        DynamicMixing(corpus / "none.csv", corpus, 1, 1.0, 8000)
+    with pytest.raises(ValueError, match=r"No file of .*pool\.csv is found in .*gone"):
+        DynamicMixing(corpus / "pool.csv", corpus / "gone", 1, 1.0, 8000)
+    dataset = make(corpus)
+    for path in corpus.glob("*/*.wav"):
+        path.unlink()
+    with pytest.raises(OSError, match=r"Fewer than 2 speakers of .*pool\.csv can be read"):
+        dataset[0]
+
+
+def test_pool_of_one_utterance_a_speaker_with_numeric_names(tmp_path):
+    for name in ("007", "NA"):  # must stay strings
+        (tmp_path / name).mkdir()
+        sf.write(tmp_path / name / "a.wav", np.full(16000, 0.1), 8000)
+    assert make(write_pool(tmp_path), 2)[1]["sources"].shape == (8000, 2)
+    assert pd.read_csv(tmp_path / "pool.csv", dtype=str)["speaker"][0] == "007"
+
+
+@pytest.mark.skipif(not SPEECH.is_dir(), reason="no real speech at ../shared/speech")
+def test_real_speech_keeps_its_levels(tmp_path):
+    root = SPEECH / "librispeech"
+    names = sorted(str(path.relative_to(root)) for path in root.glob("*/*.flac"))[:10]
+    usable(scan(root, names, 8000, str)).to_csv(tmp_path / "pool.csv", index=False)
+    dataset = DynamicMixing(tmp_path / "pool.csv", root, 20, segment=4.0, sample_rate=8000)
+    levels = [rms_db(source) for item in dataset for source in item["sources"].numpy().T]
+    assert np.mean(levels) == pytest.approx(LEVEL_DB, abs=1.5)
+    assert max(item["mixture"].abs().max() for item in dataset) <= PEAK + 1e-6

@@ -1,0 +1,106 @@
+import pytest
+import torch
+from speechbrain.lobes.models.dual_path import Dual_Path_Model, Encoder, SBRNNBlock
+
+from conftest import tiny_sfsrnet
+from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.models.dual_path import DualPathSeparator
+from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.publishing.onnx import OnnxSeparation, RealSTFT, any_length, export_onnx
+
+onnxruntime = pytest.importorskip("onnxruntime")
+TOLERANCE = 1e-4  # of the loudest sample
+
+
+def trained(model: SFSRNet) -> SFSRNet:
+    """Give the layer that starts at zero weights of its own, as training does."""
+    *_, last = (m for m in model.super_resolution.layers if isinstance(m, torch.nn.Conv2d))
+    torch.nn.init.normal_(last.weight, std=0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model and its ONNX session: the export takes seconds."""
+    torch.manual_seed(0)
+    model = trained(tiny_sfsrnet())
+    path = export_onnx(model, tmp_path_factory.mktemp("onnx") / "model.onnx", 8000)
+    return model, onnxruntime.InferenceSession(path)
+
+
+def difference(exported, mixture: torch.Tensor) -> float:
+    model, session = exported
+    voices = torch.from_numpy(session.run(None, {"mixture": mixture.numpy()})[0])
+    with torch.inference_mode():
+        expected = model(mixture)[-1]
+    assert voices.shape == expected.shape
+    return ((voices - expected).abs().max() / expected.abs().max()).item()
+
+
+# the last needs 4001 positions of the inter models, the table has 2500
+@pytest.mark.parametrize(("batch", "length"), [(1, 16), (3, 1001), (2, 5555), (1, 320_000)])
+def test_any_batch_and_length(exported, batch, length):
+    assert difference(exported, 0.1 * torch.randn(batch, length)) < TOLERANCE
+
+
+def test_the_model_that_comes_along_on_real_speech_and_silence(speech, tmp_path):
+    separator = SFSRNetSeparation.from_hparams()
+    path = export_onnx(separator.mods.model, tmp_path / "model.onnx", 8000)
+    exported = separator.mods.model, onnxruntime.InferenceSession(path)
+    mixture = separator.load_mixture(sorted(speech.glob("librispeech/*/*.flac"))[0])  # [1, T]
+    mixture[:, 8000:16000] = 0.0
+    assert difference(exported, mixture) < TOLERANCE
+
+
+def test_file_says_its_rate(exported):
+    assert exported[1].get_modelmeta().custom_metadata_map["sample_rate"] == "8000"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"heuristic": False},
+        {"target": "complex_mask"},
+        {"target": "complex_residual"},
+        {"form": "subpixel"},
+    ],
+)
+@pytest.mark.parametrize("length", [16, 255, 1001])
+def test_form_for_onnx_gives_the_models_own_answer(length, options):
+    model = tiny_sfsrnet()
+    sr = type(model.super_resolution)
+    model.super_resolution = sr(2, channels=(4, 4, 4), kernels=(3, 3, 3, 3), **options)
+    trained(model)
+    mixture = torch.randn(2, length)
+    with torch.inference_mode(), any_length():
+        answer = OnnxSeparation(model)(mixture)
+    expected = model(mixture)[-1]
+    assert torch.allclose(answer, expected, atol=1e-5)
+    assert (expected - model(mixture)[0]).abs().max() > 0.01  # SR does something
+
+
+def test_stft_is_pytorchs():
+    window = torch.hann_window(256)
+    waveform = torch.randn(1, 3001, 2)
+    real, imaginary = RealSTFT(256, 64, window)(waveform)
+    expected = torch.stft(
+        waveform[0].mT, 256, 64, window=window, pad_mode="constant", return_complex=True
+    )
+    assert torch.allclose(torch.complex(real, imaginary)[0], expected, atol=1e-4)
+
+
+def test_recurrent_models_are_refused(tiny_model, tmp_path):
+    rnn = SBRNNBlock(8, 8, num_layers=1, bidirectional=True)
+    masknet = Dual_Path_Model(8, 8, rnn, rnn, num_layers=1, K=20)
+    separator = DualPathSeparator(Encoder(16, 8), masknet, tiny_model.separator.decoder)
+    with pytest.raises(ValueError, match="recurrent layers"):
+        export_onnx(SFSRNet(separator), tmp_path / "model.onnx", 8000)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_network_that_differs_is_refused(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("sfsrnet_modules.publishing.onnx.largest_difference", lambda *args: 0.5)
+    with pytest.raises(ValueError, match=r"differs from PyTorch's by 5\.0e-01"):
+        export_onnx(tiny_model, tmp_path / "model.onnx", 8000)
+    assert not any(tmp_path.iterdir())

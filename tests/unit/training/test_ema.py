@@ -1,0 +1,24 @@
+import pytest
+import torch
+from torch import nn
+
+from sfsrnet_modules.training.ema import average_of, take_average
+
+
+def test_average_is_that_of_the_formula_and_can_be_taken_over():
+    model = nn.Linear(3, 2)
+    average, expected = average_of(model, 0.9), None
+    for _ in range(5):
+        nn.init.normal_(model.weight)
+        average.update_parameters(model)
+        weight = model.weight.detach().clone()
+        expected = weight if expected is None else 0.9 * expected + 0.1 * weight
+    take_average(model, average)
+    assert model.weight.detach().numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+    assert torch.equal(average(torch.ones(3)), model(torch.ones(3)))
+
+
+@pytest.mark.parametrize("decay", [0, 1, 1.5, -0.1])
+def test_decays_out_of_range_are_named(decay):
+    with pytest.raises(ValueError, match=f"ema is {decay}"):
+        average_of(nn.Linear(1, 1), decay)

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from sfsrnet_modules.common.si_snr import pit_si_snr
+from sfsrnet_modules.training.losses import MultiLoss
+
+
+@pytest.mark.parametrize("low_rate", ["resample", "lowpass"])
+def test_one_rate_equals_the_plain_loss(low_rate):
+    sources, estimates = torch.randn(2, 4, 800, 2)
+    loss, terms = MultiLoss([8000], 8000, low_rate)(estimates[None], sources)
+    assert torch.isclose(loss, -pit_si_snr(estimates, sources).mean())
+    assert torch.isclose(terms["block1_8000Hz"], -loss)
+
+
+def test_sum_is_mean_over_blocks_plus_super_resolution():
+    estimates, sources = torch.randn(3, 4, 800, 2), torch.randn(4, 800, 2)
+    loss, terms = MultiLoss([8000, 8000], 8000)(estimates, sources, has_refined=True)
+    scores = [pit_si_snr(estimate, sources).mean() for estimate in estimates]
+    assert torch.isclose(loss, -(scores[0] + scores[1]) / 2 - scores[2])
+    assert torch.allclose(torch.stack(list(terms.values())), torch.stack(scores))
+
+
+@pytest.mark.parametrize("low_rate", ["resample", "lowpass"])
+def test_a_low_rate_does_not_ask_for_the_high_band(low_rate):
+    time = torch.arange(8000) / 8000
+    low, high = torch.sin(2 * torch.pi * 200 * time), torch.sin(2 * torch.pi * 3000 * time)
+    other = torch.sin(2 * torch.pi * 310 * time)
+    sources = torch.stack([low + high, other + high], dim=1)[None]  # [1, T, 2]
+    estimates = torch.stack([low, other], dim=1)[None]
+    at_full_rate = MultiLoss([8000], 8000)(estimates[None], sources)[0]
+    at_low_rate = MultiLoss([1000], 8000, low_rate)(estimates[None], sources)[0]
+    assert at_full_rate > -1 and at_low_rate < -30
+
+
+@pytest.mark.parametrize("rate", [500, 3000])
+def test_padding_does_not_count_at_a_low_rate(rate):
+    sources, estimates = torch.randn(1, 999, 2), torch.randn(1, 999, 2)
+    longer = [torch.cat([x, 9 * torch.randn(1, 601, 2)], dim=1) for x in (estimates, sources)]
+    loss = MultiLoss([rate], 8000)
+    alone = loss(estimates[None], sources)[0]
+    padded = loss(longer[0][None], longer[1], lengths=torch.tensor([999 / 1600]))[0]
+    assert abs(padded - alone) < 0.01
+
+
+def test_fewer_estimates_take_the_last_rates():
+    _, terms = MultiLoss([500, 2000, 8000], 8000)(torch.randn(2, 1, 800, 2), torch.randn(1, 800, 2))
+    assert list(terms) == ["block2_2000Hz", "block3_8000Hz"]
+
+
+def test_items_better_than_the_limit_stop_pulling():
+    sources = torch.randn(2, 800, 2)
+    noise = torch.tensor([1e-3, 1.0]).view(2, 1, 1) * torch.randn(2, 800, 2)
+    estimates = (sources + noise).requires_grad_()
+    MultiLoss([8000], 8000, max_si_snr=30)(estimates[None], sources)[0].backward()
+    assert estimates.grad[0].abs().max() == 0 and estimates.grad[1].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("rates", "options", "message"),
+    [
+        ([], {}, "at least one"),
+        ([16000], {}, "at most the sample"),
+        ([8000], {"low_rate": "x"}, "low_rate"),
+    ],
+)
+def test_bad_options_are_refused(rates, options, message):
+    with pytest.raises(ValueError, match=message):
+        MultiLoss(rates, 8000, **options)
+
+
+def test_more_estimates_than_rates_are_refused():
+    with pytest.raises(ValueError, match="3 estimates but 1 rates"):
+        MultiLoss([8000], 8000)(torch.randn(3, 1, 800, 2), torch.randn(1, 800, 2))
