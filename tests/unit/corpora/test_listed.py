@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.test_folder import add_noise
+from tests.unit.corpora.test_folder import add_noise
 
 from data_prep.corpora import listed
 from data_prep.corpora import recognise as corpora
