@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from speechbrain.utils.logger import get_logger
 
-from data_prep.mixing.fixed import MIN_MIXED, draw_mixtures
+from data_prep.mixing.drawing import MIN_MIXED, draw_mixtures
 from data_prep.scan import manifests
 from data_prep.scan.scan import scan, usable
 
