@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.corpora.test_folder import add_noise
 
 from data_prep.corpora import listed
 from data_prep.corpora import recognise as corpora
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.pool import Pool
+from tests.unit.corpora.test_folder import add_noise
 
 PARTS = ("pool.csv", "valid.csv", "test.csv")
 
