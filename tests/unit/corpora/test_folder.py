@@ -234,7 +234,8 @@ def test_stopped_run_is_not_taken_for_whole(corpus, tmp_path, monkeypatch, writt
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="no real speech at ../shared/speech")
 def test_librispeech_is_prepared(tmp_path):
-    for path in sorted((SPEECH / "librispeech").glob("*/*.flac"))[:12]:
+    for speaker in sorted((SPEECH / "librispeech").glob("*"))[:12]:
+        path = min(speaker.glob("*.flac"))
         chapter = tmp_path / "dev-clean" / path.parent.name / path.name.split("-")[1]
         chapter.mkdir(parents=True)
         os.symlink(path, chapter / path.name)
