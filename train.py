@@ -8,45 +8,42 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 
 # isort: split
 import speechbrain as sb
-from speechbrain.utils.distributed import run_on_main
 
 from sfsrnet_modules.apps.example import write_example
 from sfsrnet_modules.common.hparams import load_hparams, one_line_errors
 from sfsrnet_modules.inference.pretrained import load_start
 from sfsrnet_modules.publishing.export import export_run
 from sfsrnet_modules.publishing.run import TrainingRun
+from sfsrnet_modules.training import distributed
 from sfsrnet_modules.training.brain import Separation
-from sfsrnet_modules.training.distributed import adopt_slurm, join_group, leave_group
 
 
 def main(arguments: list[str]) -> None:
     """Run, alone or as one of many processes."""
-    adopt_slurm()
     try:
         run(arguments)
     finally:
-        leave_group()
+        distributed.leave_group()
 
 
 def run(arguments: list[str]) -> None:
     """Load the hyperparameters, prepare the data, fit, evaluate, export."""
     with one_line_errors():
+        distributed.adopt_slurm()
         hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
-        run_opts = join_group(run_opts)
-        sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-        run_on_main(hparams["prepare"])
-        train_set, valid_set, test_set = (
-            hparams[name]() for name in ("train_set", "valid_set", "test_set")
-        )
-        if hparams["start_from"] is not None:
-            load_start(hparams["model"], hparams["start_from"])
-        brain = Separation(
-            modules=hparams["modules"],
-            opt_class=hparams["opt_class"],
-            hparams=hparams,
-            run_opts=run_opts,
-            checkpointer=hparams["checkpointer"],
-        )
+        run_opts = distributed.join_group(run_opts)
+        with distributed.ending_together():
+            sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+        distributed.check_shared(hparams["output_folder"])
+        distributed.on_main(hparams["prepare"])
+        with distributed.ending_together():
+            names = ("train_set", "valid_set", "test_set")
+            train_set, valid_set, test_set = (hparams[name]() for name in names)
+            if hparams["start_from"] is not None:
+                load_start(hparams["model"], hparams["start_from"])
+            brain = Separation(
+                hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
+            )
 
     brain.fit(
         hparams["epoch_counter"],
@@ -56,7 +53,8 @@ def run(arguments: list[str]) -> None:
         valid_loader_kwargs=hparams["test_loader"],
     )
     brain.evaluate(test_set, max_key="si_snr_i", test_loader_kwargs=hparams["test_loader"])
-    run_on_main(finish, args=[hparams, test_set])
+    with one_line_errors():
+        distributed.on_main(finish, hparams, test_set)
 
 
 def finish(hparams: dict, test_set) -> None:

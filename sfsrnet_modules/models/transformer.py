@@ -49,7 +49,7 @@ class LongPositionalEncoding(PositionalEncoding):
     def __init__(self, input_size: int, persistent: bool = True):
         super().__init__(input_size)
         self.register_buffer("pe", self.pe, persistent=persistent)
-        self.register_buffer("longer", self.pe[:, :0], persistent=False)
+        self.longer = torch.empty(1, 0, input_size)  # no buffer: on each process of its own length
 
     @classmethod
     def like(cls, stock: PositionalEncoding) -> "LongPositionalEncoding":
@@ -62,7 +62,8 @@ class LongPositionalEncoding(PositionalEncoding):
         if length <= self.pe.shape[1]:
             return self.pe[:, :length]
         if length > self.longer.shape[1]:
-            self.longer = PositionalEncoding(channels, max_len=length).pe.to(self.pe)
+            self.longer = PositionalEncoding(channels, max_len=length).pe
+        self.longer = self.longer.to(self.pe)
         return self.longer[:, :length]
 
 

@@ -20,6 +20,7 @@ from speechbrain.utils.checkpoints import (
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
@@ -33,7 +34,9 @@ from sfsrnet_modules.training.distributed import (
     gather_rows,
     gather_sums,
     on_any,
+    on_any_so_far,
     rank,
+    refuse_batch_norm,
     shard,
     unwrapped,
     world_size,
@@ -59,7 +62,8 @@ class Separation(sb.Brain):
     Raises
     ------
     ValueError
-        ``lr_schedule`` or ``ema`` is none of its values, or W&B is not installed.
+        ``lr_schedule`` or ``ema`` is none of its values, W&B is not installed, or several CPU
+        processes would share a batch norm.
     """
 
     def __init__(self, *args, **kwargs):
@@ -72,6 +76,7 @@ class Separation(sb.Brain):
             logger.warning(EMULATED)
             self.precision = self.eval_precision = "fp32"
             self.training_ctx = self.evaluation_ctx = nullcontext()
+        refuse_batch_norm(self.modules, self.device)
         self.preemption = Preemption()
         self.loggers = [self.hparams.train_logger]
         if getattr(self.hparams, "wandb", None) is not None and not self.test_only:
@@ -91,8 +96,8 @@ class Separation(sb.Brain):
         mixture, _ = batch.to(self.device).mixture
         if stage == sb.Stage.TRAIN:
             return self.modules.model(mixture)
-        if self.preemption.requested:
-            self.preemption.leave()  # training is saved when validation begins
+        if on_any_so_far(self.preemption.requested):
+            self._leave_if(True)  # training is saved when validation begins
         # not through DDP, which waits for all: processes have unequal numbers of items here
         return unwrapped(self.modules.model)(mixture)
 
@@ -155,6 +160,16 @@ class Separation(sb.Brain):
         self.loggers.append(self.tensorboard)
         self.preemption.listen()
         super().on_fit_start()
+
+    def _wrap_distributed(self) -> None:
+        """Wrap the modules without sending their buffers at every step: they are alike anyway.
+
+        Nearly all are tables of positions, and batch norm's statistics are those of all processes.
+        """
+        super()._wrap_distributed()
+        for module in self.modules.values():
+            if isinstance(module, DistributedDataParallel):
+                module.broadcast_buffers = False
 
     def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
         """Load the best checkpoint; refuse to test weights that were never trained."""
@@ -275,6 +290,11 @@ class Separation(sb.Brain):
         if self.leaving:
             self.preemption.leave()
 
+    def _leave_if(self, told: bool) -> None:
+        """Leave with all processes, each of which asks once in a validation or test."""
+        if on_any(told, self.device):
+            self.preemption.leave()
+
     def gather(self) -> None:
         """Before a checkpoint: put together what processes know each for itself."""
         self.gathered_sums = gather_sums(self.sums)
@@ -310,6 +330,8 @@ class Separation(sb.Brain):
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Log the stage; save after validation, write ``test_results.csv`` after the test."""
+        if stage != sb.Stage.TRAIN:
+            self._leave_if(self.preemption.requested)
         stats = _means(gather_sums(self.sums))
         if stage == sb.Stage.TRAIN:
             self.decibels.close()

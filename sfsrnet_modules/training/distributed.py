@@ -3,20 +3,35 @@
 import gc
 import os
 import re
+import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, zip_longest
+from pathlib import Path
+from threading import Timer
 from typing import Any
+from uuid import uuid4
 
 import torch
-from speechbrain.utils.distributed import ddp_init_group, is_distributed_initialized
+from speechbrain.utils.distributed import (
+    ddp_init_group,
+    infer_device,
+    is_distributed_initialized,
+)
 from speechbrain.utils.run_opts import RunOptions
 from torch import nn
+from torch.distributed.distributed_c10d import _get_default_store
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset, Sampler, Subset
 
 PORTS = range(15000, 25000)  # of the rendezvous under srun: one of them, by the job's number
+OF_SLURM = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
+OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+JOIN = 60.0  # s until all processes have found each other
 
 
 def world_size() -> int:
@@ -37,10 +52,16 @@ def adopt_slurm() -> None:
 
     SLURM's variables are translated to torchrun's, where these are absent and the process is one of
     several of a job step. In a batch script without ``srun`` nothing happens.
+
+    Raises
+    ------
+    ValueError
+        Some of the variables are missing.
     """
     env = os.environ
     if "RANK" in env or int(env.get("SLURM_STEP_NUM_TASKS", 1)) < 2:
         return
+    _need(OF_SLURM, "SLURM_STEP_NUM_TASKS", "srun")
     devices = max(torch.cuda.device_count(), 1)  # srun may show each process its own one only
     env["RANK"] = env["SLURM_PROCID"]
     env["LOCAL_RANK"] = str(int(env["SLURM_LOCALID"]) % devices)
@@ -59,6 +80,16 @@ def _first_host(nodes: str) -> str:
         return re.sub(r"\[(\w+).*", r"\1", nodes.split(",")[0])
 
 
+def _need(names: tuple[str, ...], given: str, launcher: str) -> None:
+    """Stop where one of a launcher's variables is there and others are not."""
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"{given} is {os.environ[given]} in the environment, but {', '.join(missing)} missing: "
+            f"start the processes by {launcher}, or unset {given} for a single one"
+        )
+
+
 def join_group(run_opts: RunOptions) -> RunOptions:
     """Join the other processes, if there are any: by NCCL between GPUs, else by gloo.
 
@@ -69,13 +100,100 @@ def join_group(run_opts: RunOptions) -> RunOptions:
     Returns
     -------
     speechbrain.utils.run_opts.RunOptions
-        The same, with the backend that was taken.
+        The same, with the device and the backend that were taken.
+
+    Raises
+    ------
+    ValueError
+        The environment is not complete, or has no GPU for this process.
     """
-    if not torch.cuda.is_available():
-        chosen = run_opts.overridden_args | {"distributed_backend"}
-        run_opts = replace(run_opts, distributed_backend="gloo", overridden_args=chosen)
-    ddp_init_group(run_opts)
+    if "RANK" not in os.environ:
+        return run_opts
+    _need(OF_TORCHRUN, "RANK", "torchrun")
+    device = _own_device(run_opts.device or infer_device())
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    if "distributed_backend" in run_opts.overridden_args:
+        backend = run_opts.distributed_backend
+    chosen = run_opts.overridden_args | {"distributed_backend", "device"}
+    run_opts = replace(run_opts, device=device, distributed_backend=backend, overridden_args=chosen)
+    with _within(JOIN):
+        ddp_init_group(run_opts)
+        gather_objects(None)  # NCCL connects no sooner
     return run_opts
+
+
+def _own_device(device: str) -> str:
+    """This process's device, of the kind that all of them were given."""
+    if not device.startswith("cuda"):
+        return device
+    local, number = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= number:
+        raise ValueError(
+            f"process {local} of this host has no GPU, there are {number}: start as many processes "
+            "a host as it has GPUs, or use --device cpu"
+        )
+    return f"cuda:{local}"
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """End the process where something takes longer, also where it waits outside of Python."""
+
+    def end() -> None:
+        number, place = os.environ["WORLD_SIZE"], os.environ["MASTER_ADDR"]
+        sys.stderr.write(
+            f"error: {number} processes were to meet at {place} within {seconds:.0f} s, and some "
+            "did not come: look at what the others say, and start all of them again\n"
+        )
+        sys.stderr.flush()
+        os._exit(1)
+
+    timer = Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """Let a ValueError or OSError of one process end them all, in its words: none waits for it."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        own = str(error)
+    else:
+        own = None
+    first = next((text for text in gather_objects(own) if text is not None), None)
+    if first is not None:
+        raise ValueError(first)
+
+
+def on_main(function: Callable[..., Any], *args) -> None:
+    """Run a function in the main process, while the others wait; all end where it fails."""
+    with ending_together():
+        if rank() == 0:
+            function(*args)
+
+
+def check_shared(folder: str | os.PathLike) -> None:
+    """Stop where processes write to different folders, or to folders of one name on two disks."""
+    name = gather_objects(f".shared-{uuid4().hex}")[0]
+    mark = Path(folder, name)
+    on_main(mark.touch)
+    try:
+        with ending_together():
+            if not mark.exists():
+                raise ValueError(
+                    f"process {rank()} on {socket.gethostname()} does not find what process 0 "
+                    f"wrote to its output_folder, {mark.parent.absolute()} here: give all of them "
+                    "one folder, on a disk that all hosts share"
+                )
+    finally:
+        if rank() == 0:
+            mark.unlink(missing_ok=True)
 
 
 def leave_group() -> None:
@@ -83,6 +201,16 @@ def leave_group() -> None:
     if is_distributed_initialized():
         gc.collect()  # a wrapped model holds the group, whose threads must not outlive Python
         torch.distributed.destroy_process_group()
+
+
+def refuse_batch_norm(modules: nn.Module, device: str) -> None:
+    """Stop where several processes would need a batch norm over all their items on CPUs."""
+    has_any = any(isinstance(module, _BatchNorm) for module in modules.modules())
+    if has_any and world_size() > 1 and device.startswith("cpu"):
+        raise ValueError(
+            f"batch norm over the items of {world_size()} processes is for GPUs only in PyTorch: "
+            "choose cln, gln or ln as sr_norm instead of bn, or train in one process"
+        )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -191,6 +319,20 @@ def gather_sums(own: dict[str, float]) -> dict[str, float]:
     shares = gather_objects(own)
     names = dict.fromkeys(chain(*shares))
     return {name: sum(share.get(name, 0) for share in shares) for name in names}
+
+
+def on_any_so_far(condition: bool) -> bool:
+    """Whether a condition held on any process that has asked so far.
+
+    No process waits, so each may ask as often as it likes: for places that they come to at
+    unequal times.
+    """
+    if not is_distributed_initialized():
+        return condition
+    store = _get_default_store()
+    if condition:
+        store.set("condition", "held")
+    return condition or store.check(["condition"])
 
 
 def on_any(condition: bool, device: str) -> bool:

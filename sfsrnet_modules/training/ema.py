@@ -7,6 +7,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 def average_of(model: nn.Module, decay: float) -> AveragedModel:
     """Make a copy of a model whose weights will be the moving average of the model's.
 
+    Batch norm's statistics are averaged as well: the newest ones belong to other weights.
+
     Arguments
     ---------
     model : torch.nn.Module
@@ -37,7 +39,7 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
     """
     if not 0 < decay < 1:
         raise ValueError(f"ema is {decay}: give a number between 0 and 1, such as 0.999, or null")
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def take_average(model: nn.Module, average: AveragedModel) -> None:

@@ -178,6 +178,103 @@ def test_an_interrupted_run_ends_with_the_same_bits(corpus, tmp_path):  # noqa: 
     assert tensorboard_steps(stopped) == tensorboard_steps(whole) == [1, 2]
 
 
+# --- Processes that do not do the same ------------------------------------------------------------
+
+
+def one_validates_63_s(folder: Path) -> None:
+    """Beyond the table of positions, on one process alone; then comes another epoch."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    from data_prep.mixing.fixed import FixedMixtures
+
+    get_item = FixedMixtures.__getitem__
+
+    def lengthened(dataset, index):
+        item = get_item(dataset, index)
+        if dataset.manifest.endswith("valid.csv") and index == 1:  # with rank 1
+            times = -(-63 * 8000 // len(item["mixture"]))
+            item["mixture"] = item["mixture"].repeat(times)  # [T]
+            item["sources"] = item["sources"].repeat(times, 1)  # [T, C]
+        return item
+
+    write_gradients(folder)
+    FixedMixtures.__getitem__ = lengthened
+    DistributedDataParallel._sync_buffers = None  # no step sends the tables
+
+
+def test_a_long_recording_in_one_process_holds_up_none(corpus, tmp_path):  # noqa: F811
+    keys = {"items_per_epoch": 4, "num_valid": 2, "num_test": 2, "ema": "null"}
+    run(tmp_path, corpus, 2, one_validates_63_s, chunk=50, **keys)
+    assert_equal_weights(tmp_path, 2)
+
+
+def told_while_validating(folder: Path) -> None:
+    from sfsrnet_modules.training.brain import Separation
+
+    score_items = Separation._score_items
+
+    def tell(brain, *args):
+        score_items(brain, *args)
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Separation._score_items = tell
+
+
+@pytest.mark.parametrize("num_valid", [2, 5])  # one process is done when the other leaves, or not
+def test_one_is_told_in_validation_and_all_leave(num_valid, corpus, tmp_path):  # noqa: F811
+    keys = {"num_valid": num_valid, "items_per_epoch": 4}
+    run(tmp_path, corpus, 2, told_while_validating, codes=[75], **keys)
+
+
+def killed_before_it_joins(folder: Path) -> None:
+    from sfsrnet_modules.training import distributed
+
+    distributed.JOIN = 5
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_while_it_joins(folder: Path) -> None:
+    """Between the rendezvous and the connections from each process to each."""
+    from sfsrnet_modules.training import distributed
+
+    distributed.JOIN = 5
+    if os.environ["RANK"] == "1":
+        torch.distributed.distributed_c10d.ProcessGroupGloo = lambda *args, **keys: os.kill(
+            os.getpid(), signal.SIGKILL
+        )
+
+
+@pytest.mark.parametrize("event", [killed_before_it_joins, killed_while_it_joins])
+def test_nobody_waits_for_a_process_that_never_came(event, corpus, tmp_path):  # noqa: F811
+    job = run(tmp_path, corpus, 2, event, codes=[1, -signal.SIGKILL])
+    assert "error: 2 processes were to meet at 127.0.0.1 within 5 s" in job.output
+
+
+def on_a_disk_of_its_own(folder: Path) -> None:
+    node = folder / f"node{os.environ['RANK']}"
+    node.mkdir()
+    os.chdir(node)
+
+
+def test_two_output_folders_of_one_name_are_refused(corpus, tmp_path):  # noqa: F811
+    job = run(tmp_path, corpus, 2, on_a_disk_of_its_own, [1], output_folder="results")
+    assert "error: process 1 on" in job.output and "Traceback" not in job.output
+    assert not list(tmp_path.glob("node*/results/.shared*"))
+
+
+def test_batch_norm_on_several_cpu_processes_is_refused(corpus, tmp_path):  # noqa: F811
+    job = run(tmp_path, corpus, 2, codes=[1], sr_norm="bn")
+    assert "error: batch norm over the items of 2 processes" in job.output
+    assert "Traceback" not in job.output
+
+
+def test_what_one_process_cannot_prepare_ends_all(tmp_path):
+    job = run(tmp_path, tmp_path / "nowhere", 2, codes=[1])
+    assert job.output.count("error: No folder at") == 2 and "Traceback" not in job.output
+
+
 def tensorboard_steps(folder: Path) -> list[int]:
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     return [event.step for event in events.Scalars("si_snr_i/valid")]

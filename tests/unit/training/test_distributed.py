@@ -3,8 +3,10 @@ import stat
 from itertools import chain
 
 import pytest
+from speechbrain.utils.run_opts import RunOptions
 
-from sfsrnet_modules.training.distributed import EpochBatches, adopt_slurm
+from sfsrnet_modules.training import distributed
+from sfsrnet_modules.training.distributed import EpochBatches, adopt_slurm, join_group
 
 STEP = {
     "SLURM_STEP_NUM_TASKS": "16",
@@ -76,6 +78,56 @@ def test_torchrun_within_srun_has_its_own(environment):
     environment |= {**STEP, "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
     adopt_slurm()
     assert of_torchrun(environment)[:4] == ("5", "1", "8", None)
+
+
+@pytest.mark.parametrize("name", sorted(set(STEP) - {"SLURM_STEP_NUM_TASKS"}))
+def test_a_variable_of_srun_that_is_missing_is_named(environment, name):
+    environment |= {key: value for key, value in STEP.items() if key != name}
+    message = f"SLURM_STEP_NUM_TASKS is 16 in the environment, but {name} missing: start .* srun"
+    with pytest.raises(ValueError, match=message):
+        adopt_slurm()
+    assert of_torchrun(environment) == (None,) * 5
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"])
+def test_a_variable_of_torchrun_that_is_missing_is_named(environment, name):
+    environment |= dict.fromkeys(NAMES, "1")
+    del environment[name]
+    with pytest.raises(ValueError, match=f"RANK is 1 in the environment, but {name} missing: "):
+        join_group(RunOptions())
+
+
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "taken"),
+    [
+        (None, 0, ("cpu", "gloo")),
+        (None, 2, ("cuda:1", "nccl")),
+        ("cpu", 2, ("cpu", "gloo")),
+        ("cuda", 2, ("cuda:1", "nccl")),
+        ("cuda:0", 2, ("cuda:1", "nccl")),  # of each process its own
+    ],
+)
+def test_the_backend_follows_the_device(environment, monkeypatch, device, num_gpus, taken):
+    environment |= dict.fromkeys(NAMES, "1")
+    inferred = f"cuda:{environment['LOCAL_RANK']}" if num_gpus else "cpu"
+    monkeypatch.setattr(distributed, "infer_device", lambda: inferred)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: num_gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: num_gpus)
+    monkeypatch.setattr(distributed, "ddp_init_group", lambda run_opts: None)
+    joined = join_group(RunOptions(device=device))
+    assert (joined.device, joined.distributed_backend) == taken
+    assert {"device", "distributed_backend"} <= joined.overridden_args
+    chosen = RunOptions(
+        device=device, distributed_backend="gloo", overridden_args={"distributed_backend"}
+    )
+    assert join_group(chosen).distributed_backend == "gloo"
+
+
+def test_more_processes_than_gpus_are_refused(environment, monkeypatch):
+    environment |= dict.fromkeys(NAMES, "1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(ValueError, match="process 1 of this host has no GPU, there are 1: start"):
+        join_group(RunOptions(device="cuda"))
 
 
 @pytest.mark.parametrize("num_items", [1, 7, 12, 13])

@@ -22,3 +22,15 @@ def test_average_is_that_of_the_formula_and_can_be_taken_over():
 def test_decays_out_of_range_are_named(decay):
     with pytest.raises(ValueError, match=f"ema is {decay}"):
         average_of(nn.Linear(1, 1), decay)
+
+
+def test_statistics_of_batch_norm_are_averaged_as_the_weights_are():
+    model = nn.BatchNorm1d(3, affine=False)
+    average = average_of(model, 0.9)
+    for _ in range(50):  # one half of the time of other weights than the newest ones'
+        model(torch.randn(100, 3) + 1)
+        average.update_parameters(model)
+    model(torch.randn(100, 3) + 100)
+    average.update_parameters(model)
+    newest, own = model.running_mean.mean(), average.module.running_mean.mean()
+    assert own == pytest.approx(0.9 + 0.1 * newest.item(), abs=0.1)
