@@ -10,6 +10,7 @@ from torch import Tensor
 from sfsrnet_modules.common.permutation import best_order
 
 EPS = 1e-8  # on powers: SI-SNR of silence is finite, about -80 dB
+SILENT = 1e-6  # of the loudest source's power, -60 dB: nobody hears it beside that one
 
 
 def pairwise_si_snr(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -47,6 +48,24 @@ def pit_si_snr(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None
     """SI-SNR under the best order of the estimates, mean over sources: dB, [B]."""
     scores = pairwise_si_snr(estimates, sources, lengths)  # [B, C, C]
     return scores.gather(1, best_order(scores).unsqueeze(1)).mean((1, 2))
+
+
+def silent_sources(sources: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Return which of the `sources` [B, T, C] are silent, beside the loudest or all: [B, C].
+
+    Example
+    -------
+    >>> silent_sources(torch.ones(1, 800, 3) * torch.tensor([1.0, 1e-4, 0.0]))
+    tensor([[False,  True,  True]])
+    """
+    power = mean_square(sources, lengths)  # [B, C]
+    return power <= SILENT * power.amax(1, keepdim=True)
+
+
+def mean_square(x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Return the power of `x` [B, T, C] over the samples that each item has: [B, C]."""
+    mask = valid_mask(x, lengths)  # [B, T, 1]
+    return (x * mask).square().sum(1) / mask.sum(1)
 
 
 def valid_mask(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -104,7 +104,8 @@ class Separation(sb.Brain):
     def compute_objectives(self, estimates: Tensor, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
         """Return the multi-loss; sum its terms, and in validation and test score the items."""
         sources, lengths = batch.sources
-        loss, terms = self.modules.loss(estimates, sources, lengths, self._has_refined)
+        mixture = batch.mixture.data
+        loss, terms = self.modules.loss(estimates, sources, lengths, self._has_refined, mixture)
         weight = self.batches.weight(self.step) if stage == sb.Stage.TRAIN else 1
         if loss.isfinite() and weight > 0:
             num_items = len(batch.id)

@@ -10,14 +10,17 @@ from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torchaudio.transforms import Resample
 
-from sfsrnet_modules.common.si_snr import pit_si_snr, valid_mask
+from sfsrnet_modules.common.permutation import best_order
+from sfsrnet_modules.common.si_snr import mean_square, valid_mask
+from sfsrnet_modules.training.silence import pairwise_scores
 
 
 class MultiLoss(nn.Module):
     """The paper's loss: mean over the blocks' estimates, plus the super-resolution output's.
 
-    Every term is a permutation-invariant negative SI-SNR of its own (uPIT). Estimate k is compared
-    with the sources at the k-th rate, so that early blocks may leave the fine detail to later ones.
+    Every term is a permutation-invariant negative SI-SNR of its own (uPIT); where a source is
+    silent, an SNR (``sfsrnet_modules.training.silence``). Estimate k is compared with the sources
+    at the k-th rate, so that early blocks may leave the fine detail to later ones.
 
     Arguments
     ---------
@@ -71,6 +74,7 @@ class MultiLoss(nn.Module):
         sources: Tensor,
         lengths: Tensor | None = None,
         has_refined: bool = False,
+        mixture: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss.
 
@@ -84,13 +88,16 @@ class MultiLoss(nn.Module):
             Length of each item as a share of T, [B].
         has_refined : bool
             Whether the last estimate is that of super-resolution.
+        mixture : torch.Tensor, optional
+            [B, T], against which the estimates of silent sources are held. Default: the sources'
+            sum.
 
         Returns
         -------
         total : torch.Tensor
             The loss, a scalar.
         terms : dict of str to torch.Tensor
-            Each term's SI-SNR in dB, mean over the batch, detached.
+            Each term's score in dB, mean over the batch, detached.
 
         Raises
         ------
@@ -102,15 +109,18 @@ class MultiLoss(nn.Module):
             raise ValueError(
                 f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` a value a block"
             )
+        if mixture is None:
+            mixture = sources.sum(2)  # [B, T]
+        power = mean_square(mixture.unsqueeze(2), lengths).squeeze(1)  # [B]
         first = len(self.rates) - len(blocks) + 1  # without the early blocks' estimates the last
         rates = self.rates[first - 1 :]
         scores = {
-            f"block{index}_{rate}Hz": self._score_at(rate, estimate, sources, lengths)
+            f"block{index}_{rate}Hz": self._score_at(rate, estimate, sources, power, lengths)
             for index, (rate, estimate) in enumerate(zip(rates, blocks, strict=True), start=first)
         }
         loss = -torch.stack([self._limited(score) for score in scores.values()]).mean()
         if has_refined:
-            scores["sr"] = pit_si_snr(estimates[-1], sources, lengths)  # [B]
+            scores["sr"] = _pit_score(estimates[-1], sources, power, lengths)  # [B]
             loss = loss - self._limited(scores["sr"]).mean()
         return loss, {name: score.detach().mean() for name, score in scores.items()}
 
@@ -118,7 +128,7 @@ class MultiLoss(nn.Module):
         return score if self.max_si_snr is None else score.clamp_max(self.max_si_snr)
 
     def _score_at(
-        self, rate: int, estimate: Tensor, sources: Tensor, lengths: Tensor | None
+        self, rate: int, estimate: Tensor, sources: Tensor, power: Tensor, lengths: Tensor | None
     ) -> Tensor:
         if rate < self.sample_rate:
             mask = valid_mask(sources, lengths)
@@ -128,7 +138,15 @@ class MultiLoss(nn.Module):
                 estimate = _along_time(self.down[str(rate)], estimate)
             else:
                 sources = _along_time(self.up[str(rate)], sources)[:, : estimate.shape[1]]
-        return pit_si_snr(estimate, sources, lengths)  # [B]
+        return _pit_score(estimate, sources, power, lengths)  # [B]
+
+
+def _pit_score(
+    estimates: Tensor, sources: Tensor, mixture_power: Tensor, lengths: Tensor | None
+) -> Tensor:
+    """Score under the best order of the estimates, mean over sources: dB, [B]."""
+    scores = pairwise_scores(estimates, sources, mixture_power, lengths)  # [B, C, C]
+    return scores.gather(1, best_order(scores).unsqueeze(1)).mean((1, 2))
 
 
 def _along_time(resample: Resample, x: Tensor) -> Tensor:
