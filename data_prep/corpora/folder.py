@@ -33,7 +33,6 @@ def prepare(
     num_valid: int = 200,
     num_test: int = 300,
     max_duration: float = 10.0,
-    noise_folder: str | os.PathLike | None = None,
 ) -> None:
     """Makes ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
 
@@ -60,9 +59,6 @@ def prepare(
         Number of fixed mixtures.
     max_duration : float
         Longest fixed mixture in seconds; a mixture is as long as its shortest utterance.
-    noise_folder : str or os.PathLike, optional
-        Noise recordings at any depth, to be mixed in; split as the speakers are, and listed in
-        ``noise.csv`` for dynamic mixing.
 
     Raises
     ------
@@ -71,36 +67,26 @@ def prepare(
     """
     arguments = dict(locals())
     # The manifests do not depend on where the folders are.
-    del arguments["data_folder"], arguments["output_folder"], arguments["noise_folder"]
+    del arguments["data_folder"], arguments["output_folder"]
     data_folder, output_folder = Path(data_folder), Path(output_folder)
     _check_arguments(arguments)
     names = _find_speech(data_folder)
     state = {**arguments, "files": manifests.fingerprint(data_folder, names)}
-    noise_names = []
-    if noise_folder is not None:
-        noise_names = find_audio(Path(noise_folder), "noise_folder")
-        state["noise"] = manifests.fingerprint(Path(noise_folder), noise_names)
     if manifests.is_prepared(output_folder, state):
         return
     pool = _scan_speech(data_folder, names, sample_rate, output_folder)
     parts = split_speakers(pool, num_spks, seed, valid_share, test_share)
-    noises = [None] * len(parts)
-    if noise_names:
-        keep = {"root_name": "noise_root", "folder": output_folder}
-        noise = _usable(scan(Path(noise_folder), noise_names, sample_rate, str, **keep))
-        noises = split_noise(noise, seed, valid_share, test_share)
     draw = partial(
         draw_mixtures,
         data_root=data_folder,
         num_spks=num_spks,
         sample_rate=sample_rate,
         max_duration=max_duration,
-        noise_root=noise_folder,
     )
-    tables = {"pool.csv": parts[0]} | ({"noise.csv": noises[0]} if noise_names else {})
+    tables = {"pool.csv": parts[0]}
     for i, (name, number) in enumerate({"valid.csv": num_valid, "test.csv": num_test}.items(), 1):
         rng = np.random.default_rng([seed, i])
-        tables[name] = draw(parts[i], number=number, rng=rng, noise=noises[i])
+        tables[name] = draw(parts[i], number=number, rng=rng)
     manifests.write(output_folder, tables, state)
 
 
@@ -173,31 +159,6 @@ def split_speakers(
     part[order[num_valid : num_valid + num_test]] = "test"
     part_of_row = pool["speaker"].map(part)
     return [pool[part_of_row == name] for name in ("train", "valid", "test")]
-
-
-def split_noise(
-    noise: pd.DataFrame, seed: int, valid_share: float, test_share: float
-) -> list[pd.DataFrame]:
-    """Splits noise recordings at random into those of train, valid and test.
-
-    Raises
-    ------
-    ValueError
-        Fewer than three recordings.
-    """
-    if len(noise) < 3:
-        raise ValueError(
-            f"Found {len(noise)} noise recordings, train, valid and test need one each: add some "
-            "to noise_folder, or cut a long one into files"
-        )
-    order = np.random.default_rng(seed).permutation(len(noise))
-    num_valid, num_test = (
-        int(np.clip(round(share * len(noise)), 1, len(noise) // 3))
-        for share in (valid_share, test_share)
-    )
-    bounds = [num_valid, num_valid + num_test]
-    valid, test, train = (noise.iloc[np.sort(part)] for part in np.split(order, bounds))
-    return [train, valid, test]
 
 
 def _find_speech(data_folder: Path) -> list[str]:

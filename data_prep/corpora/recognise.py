@@ -6,6 +6,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from data_prep.corpora import folder, librimix, listed, speakers, wsj0mix
+from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.dynamic import DynamicMixing
 from data_prep.mixing.fixed import CroppedMixtures
 
@@ -23,6 +24,7 @@ def prepare(
     seed: int = 1234,
     num_valid: int = 500,
     num_test: int = 1000,
+    acoustics: Acoustics | None = None,
 ) -> None:
     """Makes the manifests of whatever corpus lies in a folder.
 
@@ -47,11 +49,13 @@ def prepare(
     lists : str or os.PathLike, optional
         Folder of the published lists.
     noise_folder : str or os.PathLike, optional
-        Noise recordings, for LibriMix and any folder of speech.
+        WHAM's noise, for LibriMix's own noisy mixtures.
     seed : int
         Of the split of any folder of speech, and its mixtures.
     num_valid, num_test : int
         Number of mixtures of any folder of speech; of each source, where they are listed.
+    acoustics : Acoustics, optional
+        Rooms and noise of the fixed mixtures.
 
     Raises
     ------
@@ -62,9 +66,9 @@ def prepare(
         raise ValueError(f"mode is {mode}: set it to min or max")
     corpus = recognise(Path(data_folder), lists)
     if corpus == "wsj0mix":
-        if noise_folder is not None or mixture != "clean":
+        if mixture != "clean":
             raise ValueError(
-                "WSJ0-mix has no noise: leave noise_folder and mixture away, or use LibriMix"
+                f"mixture is {mixture}, WSJ0-mix is clean: leave mixture away, or use LibriMix"
             )
         wsj0mix.prepare(data_folder, output_folder, sample_rate, num_spks, mode, lists)
     elif corpus == "librimix":
@@ -80,10 +84,6 @@ def prepare(
             noise_folder,
         )
     elif corpus == "listed":
-        if noise_folder is not None:
-            raise ValueError(
-                "Speech listed by a manifest.csv has no noise: leave noise_folder away"
-            )
         listed.prepare(data_folder, output_folder, sample_rate, num_spks, seed, num_valid, num_test)
     else:
         folder.prepare(
@@ -94,8 +94,9 @@ def prepare(
             seed,
             num_valid=num_valid,
             num_test=num_test,
-            noise_folder=noise_folder,
         )
+    if acoustics is not None:
+        acoustics.prepare(Path(output_folder), data_folder)
     speakers.warn_of_shared(output_folder)
 
 
@@ -154,6 +155,7 @@ def train_set(
     num_spks: int,
     seed: int,
     speed: tuple[float, float] | None = None,
+    acoustics: Acoustics | None = None,
 ) -> Dataset:
     """Makes the training set, of new mixtures in every epoch or of the corpus's own.
 
@@ -164,6 +166,8 @@ def train_set(
         Of ``prepare``.
     data_root, noise_root, num_items, segment, sample_rate, num_spks, seed, speed
         Of ``data_prep.mixing.dynamic.DynamicMixing``.
+    acoustics : Acoustics, optional
+        Rooms and noise of new mixtures; by default those of the corpus alone.
 
     Returns
     -------
@@ -177,7 +181,7 @@ def train_set(
     """
     manifests = Path(manifest_folder)
     if dynamic_mixing:
-        noise = manifests / "noise.csv"
+        acoustics = acoustics or Acoustics(sample_rate)
         return DynamicMixing(
             manifests / "pool.csv",
             data_root,
@@ -187,8 +191,8 @@ def train_set(
             num_spks,
             seed,
             speed,
-            noise if noise.is_file() else None,
-            noise_root,
+            acoustics.train_rooms(),
+            acoustics.train_noise(manifests, data_root, noise_root),
         )
     if speed is not None:
         raise ValueError(f"speed is {speed}: fixed mixtures keep theirs, set it to null")

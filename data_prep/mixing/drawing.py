@@ -11,7 +11,6 @@ from data_prep.mixing.fixed import located, read_mixture
 from data_prep.mixing.levels import (
     PAUSE_DB,
     draw_levels_db,
-    draw_noise_db,
     from_db,
     peak_scale,
     rms_db,
@@ -30,8 +29,6 @@ def draw_mixtures(
     sample_rate: int,
     max_duration: float,
     rng: np.random.Generator,
-    noise: pd.DataFrame | None = None,
-    noise_root: str | os.PathLike | None = None,
 ) -> pd.DataFrame:
     """Draws fixed mixtures, every speaker as often, and every utterance of a speaker.
 
@@ -50,10 +47,6 @@ def draw_mixtures(
     max_duration : float
         Longest mixture in seconds; a mixture is as long as its shortest utterance.
     rng : np.random.Generator
-    noise : pd.DataFrame, optional
-        Noise recordings, as the pool, each used as often.
-    noise_root : str or os.PathLike, optional
-        Replaces ``$noise_root`` in their paths.
 
     Returns
     -------
@@ -63,25 +56,22 @@ def draw_mixtures(
     pool = pool[pool["duration"] >= MIN_MIXED]
     utterances = [group for _, group in pool.groupby("speaker")]
     uses = [np.zeros(len(group)) for group in utterances]
-    turns, noise_turns = np.zeros(len(utterances)), np.zeros(0 if noise is None else len(noise))
-    draw = partial(_draw_mixture, data_root, noise_root, sample_rate, max_duration, rng)
+    turns = np.zeros(len(utterances))
+    draw = partial(_draw_mixture, data_root, sample_rate, max_duration, rng)
     rows = []
     for n in tqdm(range(number), desc="Mixing", unit="mixture"):
         speakers = _least_used(turns, num_spks, rng)
         chosen = [utterances[s].iloc[_least_used(uses[s], 1, rng)[0]] for s in speakers]
-        sound = None if noise is None else noise.iloc[_least_used(noise_turns, 1, rng)[0]]
-        rows.append({"ID": f"mix{n:05d}", **draw(chosen, sound)})
+        rows.append({"ID": f"mix{n:05d}", **draw(chosen)})
     return pd.DataFrame(rows)
 
 
 def _draw_mixture(
     data_root: str | os.PathLike,
-    noise_root: str | os.PathLike | None,
     sample_rate: int,
     max_duration: float,
     rng: np.random.Generator,
     utterances: list[pd.Series],
-    noise: pd.Series | None,
 ) -> dict:
     """Draws one mixture of given utterances: where each begins, and its gain."""
     num_samples = int(min(max_duration, *(u["duration"] for u in utterances)) * sample_rate)
@@ -92,9 +82,7 @@ def _draw_mixture(
             row |= {f"speaker_{i}": utterance["speaker"], f"wav_{i}": utterance["wav"]}
             row[f"start_{i}"] = _draw_start(utterance, num_samples, sample_rate, rng)
             row[f"gain_{i}"] = from_db(level_db - utterance["level_db"])
-        if noise is not None:
-            row |= _draw_noise(noise, num_samples, sample_rate, rng)
-        placed = located(pd.DataFrame([row]), data_root, noise_root).iloc[0]
+        placed = located(pd.DataFrame([row]), data_root, None).iloc[0]
         mixture, sources = read_mixture(placed, sample_rate, len(utterances), 0, num_samples)
         if all(rms_db(s) > db + PAUSE_DB for s, db in zip(sources.T, levels_db, strict=True)):
             break
@@ -116,13 +104,13 @@ def _draw_start(
     return draw_start(rng, num_frames, num_samples, rate_ratio(rate, sample_rate)) / rate
 
 
-def _draw_noise(
+def draw_noise_crop(
     noise: pd.Series, num_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> dict:
+    """Draws where in a recording, a row of a pool, the noise of a mixture lies: its columns."""
     ratio = rate_ratio(noise["sample_rate"], sample_rate)
     needed = last_frame(num_samples, ratio)
     is_long = round(noise["duration"] * noise["sample_rate"]) >= needed
     start = _draw_start(noise, num_samples, sample_rate, rng) if is_long else 0.0
     end = round(start * noise["sample_rate"]) + needed
-    gain = from_db(draw_noise_db(rng) - noise["level_db"])
-    return {"wav_noise": noise["wav"], "start_noise": start, "end_noise": end, "gain_noise": gain}
+    return {"wav_noise": noise["wav"], "start_noise": start, "end_noise": end}

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from data_prep.mixing.epoch import EpochDataset
-from data_prep.mixing.levels import PAUSE_DB, draw_levels_db, draw_noise_db, peak_scale, rms_db
+from data_prep.mixing.levels import PAUSE_DB, draw_levels_db, peak_scale, rms_db
+from data_prep.mixing.noise import Noise
 from data_prep.mixing.pool import Pool
+from data_prep.mixing.rooms import Rooms
 
 GAP = 0.1  # s of silence between the short utterances that fill a segment: a short natural pause
 
@@ -43,10 +45,10 @@ class DynamicMixing(EpochDataset):
     speed : tuple of float, optional
         Range of the speed perturbation, drawn for each source, e.g. ``(0.95, 1.05)``; none by
         default.
-    noise : str or os.PathLike, optional
-        A pool of noise recordings, to be mixed in.
-    noise_root : str or os.PathLike, optional
-        Replaces ``$noise_root`` in its paths.
+    rooms : Rooms, optional
+        Where the voices are heard. Levels are those at the microphone, after the room.
+    noise : Noise, optional
+        What is mixed in.
 
     Raises
     ------
@@ -78,8 +80,8 @@ class DynamicMixing(EpochDataset):
         num_spks: int = 2,
         seed: int = 1234,
         speed: tuple[float, float] | None = None,
-        noise: str | os.PathLike | None = None,
-        noise_root: str | os.PathLike | None = None,
+        rooms: Rooms | None = None,
+        noise: Noise | None = None,
     ):
         super().__init__(num_items)
         self.num_samples = round(segment * sample_rate)
@@ -87,9 +89,8 @@ class DynamicMixing(EpochDataset):
         self.seed = seed
         self.speed = speed
         self.pool = Pool(manifest, sample_rate, GAP, data_root=data_root)
-        self.noise = None
-        if noise is not None:
-            self.noise = Pool(noise, sample_rate, data_root=data_root, noise_root=noise_root)
+        self.rooms = rooms
+        self.noise = noise
         if self.pool.num_speakers < num_spks:
             raise ValueError(
                 f"{manifest} has {self.pool.num_speakers} speakers, mixtures of {num_spks} need "
@@ -99,7 +100,8 @@ class DynamicMixing(EpochDataset):
     @property
     def num_unreadable(self) -> int:
         """Number of files that could not be read so far, in all workers."""
-        return sum(pool.num_unreadable for pool in (self.pool, self.noise) if pool is not None)
+        recordings = None if self.noise is None else self.noise.recordings
+        return sum(pool.num_unreadable for pool in (self.pool, recordings) if pool is not None)
 
     def __getitem__(self, index: int) -> dict:
         """Draws one mixture.
@@ -122,36 +124,36 @@ class DynamicMixing(EpochDataset):
         self.check_index(index)
         epoch = self.epoch
         rng = np.random.default_rng([self.seed, epoch, index])
-        sources = self._draw_sources(rng)  # [C, T]
-        noise = self._draw_noise(rng)  # [T] or 0
-        scale = np.float32(peak_scale(sources.sum(axis=0) + noise, sources.T))
-        sources *= scale
-        mixture = sources.sum(axis=0) + noise * scale  # by numpy: torch would start threads
+        speakers, voices = self._draw_voices(rng)  # [C, T]
+        heard = sources = voices
+        if self.rooms is not None:
+            heard, sources = self.rooms.draw(rng, voices)
+        mixture = heard.sum(axis=0)  # [T]; by numpy: torch would start threads
+        noise = np.float32(0)
+        if self.noise is not None:
+            noise = self.noise.draw(rng, mixture, self.pool, speakers)  # [T]
+        scale = np.float32(peak_scale(mixture + noise, sources.T))
+        mixture = (heard * scale).sum(axis=0) + noise * scale
         return {
             "id": f"epoch{epoch}-{index}",
             "mixture": torch.from_numpy(mixture),
-            "sources": torch.from_numpy(np.stack(sources, axis=-1)),
+            "sources": torch.from_numpy(np.stack(sources * scale, axis=-1)),
         }
 
-    def _draw_sources(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw_voices(self, rng: np.random.Generator) -> tuple[list[int], np.ndarray]:
+        """Speakers and their voices, [C, T]."""
         levels_db = draw_levels_db(rng, self.num_spks, self.pool.measure)
-        sources = []
+        speakers, voices = [], []
         for speaker in self.pool.draw_speakers(rng):
             speed = 1.0 if self.speed is None else rng.uniform(*self.speed)
-            level_db = levels_db[len(sources)]
-            source = self.pool.draw(rng, speaker, self.num_samples, level_db, speed)  # [T]
-            if rms_db(source) > level_db + PAUSE_DB:  # else unreadable, or a pause
-                sources.append(source)
-            if len(sources) == self.num_spks:
-                return np.stack(sources)  # [C, T]
+            level_db = levels_db[len(voices)]
+            voice = self.pool.draw(rng, speaker, self.num_samples, level_db, speed)  # [T]
+            if rms_db(voice) > level_db + PAUSE_DB:  # else unreadable, or a pause
+                speakers.append(speaker)
+                voices.append(voice)
+            if len(voices) == self.num_spks:
+                return speakers, np.stack(voices)
         raise OSError(
             f"Fewer than {self.num_spks} speakers of {self.pool.manifest} can be read: "
             "check data_folder, or prepare the data again"
         )
-
-    def _draw_noise(self, rng: np.random.Generator) -> np.ndarray | np.float32:
-        if self.noise is None:
-            return np.float32(0)
-        level_db = draw_noise_db(rng, self.noise.measure)
-        recording = rng.integers(self.noise.num_speakers)  # noise knows no speakers: each its own
-        return self.noise.draw(rng, recording, self.num_samples, level_db)  # [T]

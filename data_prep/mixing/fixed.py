@@ -9,12 +9,19 @@ Further columns, as a corpus needs them:
 ``gain_i``      factor of the file's samples; 1 if absent
 ``wav_noise``   noise, with ``start_noise``, ``duration_noise`` and ``gain_noise`` as above;
                 ``end_noise`` is the frame where it is cut, or up to which it is repeated
+              several files with ``|`` between them are babble, their sum at one level;
+              without a file ``seed_noise`` makes coloured noise
 ``wav_mix``     the mixture; the sum of sources and noise if absent
+``bank``        bank of rooms (``data_prep.mixing.rooms``), with the number of the ``room`` in it
+              and the ``place_i`` of each source there, which keeps its level
+``t60``, ``snr``  of the room in seconds, of the noise in dB: for plots
+
+An empty cell is as good as none.
 """
 
 import os
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -22,8 +29,9 @@ import torch
 from torch.utils.data import Dataset
 
 from data_prep.mixing.epoch import EpochDataset
-from data_prep.mixing.noise import read_noise
-from sfsrnet_modules.common.crops import read_audio
+from data_prep.mixing.noise import coloured, read_noise
+from data_prep.mixing.rooms import Rooms
+from sfsrnet_modules.common.crops import last_frame, open_audio, rate_ratio, read_audio
 
 
 class FixedMixtures(Dataset):
@@ -41,6 +49,10 @@ class FixedMixtures(Dataset):
         Replaces ``$data_root`` in the manifest's paths.
     noise_root : str or os.PathLike, optional
         Replaces ``$noise_root``.
+    rooms_root : str or os.PathLike, optional
+        Replaces ``$rooms_root``, where the banks of rooms are.
+    target : str
+        What a source in a room is, see ``data_prep.mixing.rooms.Rooms``.
 
     Raises
     ------
@@ -55,7 +67,10 @@ class FixedMixtures(Dataset):
         num_spks: int,
         data_root: str | os.PathLike,
         noise_root: str | os.PathLike | None = None,
+        rooms_root: str | os.PathLike | None = None,
+        target: str = "reverberant",
     ):
+        self.target = target
         self.manifest = os.fspath(manifest)
         self.sample_rate = sample_rate
         self.num_spks = num_spks
@@ -65,6 +80,7 @@ class FixedMixtures(Dataset):
             pd.read_csv(self.manifest, dtype={"ID": str}, keep_default_na=False),
             data_root,
             noise_root,
+            rooms_root,
         )
         found = self.rows.columns.str.fullmatch(r"wav_\d+").sum()
         if found != num_spks:
@@ -105,7 +121,7 @@ class FixedMixtures(Dataset):
         num_samples = self.num_samples(row) if num_samples is None else num_samples
         try:
             mixture, sources = read_mixture(
-                row, self.sample_rate, self.num_spks, begin, num_samples
+                row, self.sample_rate, self.num_spks, begin, num_samples, self.target
             )
         except OSError as error:
             raise OSError(
@@ -174,7 +190,12 @@ class CroppedMixtures(FixedMixtures, EpochDataset):
 
 
 def read_mixture(
-    row: Mapping, sample_rate: int, num_spks: int, begin: int, num_samples: int
+    row: Mapping,
+    sample_rate: int,
+    num_spks: int,
+    begin: int,
+    num_samples: int,
+    target: str = "reverberant",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads a piece of one row of a manifest whose paths are located.
 
@@ -188,6 +209,8 @@ def read_mixture(
         Number of sources, C.
     begin, num_samples : int
         The piece, in samples at ``sample_rate``.
+    target : str
+        What a source in a room is, see ``data_prep.mixing.rooms.Rooms``.
 
     Returns
     -------
@@ -201,14 +224,60 @@ def read_mixture(
     OSError
         A file cannot be read.
     """
-    read = partial(_read_part, row, sample_rate, begin, num_samples)
-    sources = np.stack([read(str(c + 1)) for c in range(num_spks)], axis=-1)  # [T, C]
-    if "wav_mix" in row:
-        return read("mix"), sources
-    mixture = sources.sum(axis=-1)  # [T]
-    if "wav_noise" in row:
-        mixture += read("noise")
+    if row.get("bank"):  # what is heard depends on all that was said before
+        heard, sources = _read_in_room(row, sample_rate, num_spks, target)  # [T'], [T', C]
+        mixture = heard[begin : begin + num_samples]  # [T]
+        sources = sources[begin : begin + num_samples]  # [T, C]
+    else:
+        read = partial(_read_part, row, sample_rate, begin, num_samples)
+        sources = np.stack([read(str(c + 1)) for c in range(num_spks)], axis=-1)  # [T, C]
+        if row.get("wav_mix"):
+            return read("mix"), sources
+        mixture = sources.sum(axis=-1)  # [T]
+    if row.get("wav_noise") or row.get("seed_noise"):
+        mixture = mixture + read_row_noise(row, sample_rate, begin, num_samples)
     return mixture, sources
+
+
+def _read_in_room(
+    row: Mapping, sample_rate: int, num_spks: int, target: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is heard of all voices [T] and the sources [T, C] of a whole mixture in its room."""
+    num_samples = round(float(row["duration"]) * sample_rate)
+    numbers = range(1, num_spks + 1)
+    voices = [_read_part(row, sample_rate, 0, num_samples, str(c)) for c in numbers]
+    places = [int(row[f"place_{c}"]) for c in numbers]
+    rooms = _open_rooms(row["bank"], sample_rate, target)
+    heard, sources = rooms.place(np.stack(voices), int(row["room"]), places)  # [C, T]
+    return heard.sum(axis=0), sources.T
+
+
+@lru_cache(maxsize=4)
+def _open_rooms(path: str, sample_rate: int, target: str) -> Rooms:
+    return Rooms(path, sample_rate, target)
+
+
+def read_row_noise(row: Mapping, sample_rate: int, begin: int, num_samples: int) -> np.ndarray:
+    """Read a piece [T] of the noise of a row."""
+    if row.get("seed_noise") or "|" in row["wav_noise"]:
+        length = round(float(row["duration"]) * sample_rate)
+        if row.get("seed_noise"):
+            noise = coloured(np.random.default_rng(int(row["seed_noise"])), length, sample_rate)
+        else:
+            noise = _read_babble(row["wav_noise"].split("|"), sample_rate, length)
+        return noise[begin : begin + num_samples] * np.float32(row.get("gain_noise", 1.0))
+    return _read_part(row, sample_rate, begin, num_samples, "noise")
+
+
+def _read_babble(paths: list[str], sample_rate: int, num_samples: int) -> np.ndarray:
+    """The sum [T] of recordings from their beginning on, repeated as noise is, at one level."""
+    babble = np.zeros(num_samples, np.float32)
+    for path in paths:
+        with open_audio(path) as file:
+            end = last_frame(num_samples, rate_ratio(file.samplerate, sample_rate))
+        voice = read_noise(path, sample_rate, 0.0, num_samples, end)
+        babble += voice / max(np.sqrt(np.mean(voice**2)), np.float32(1e-6))
+    return babble
 
 
 def _read_part(
@@ -221,17 +290,21 @@ def _read_part(
     part = np.zeros(num_samples, np.float32)  # [T]
     if wanted:
         end = row.get(f"end_{name}")
-        read = read_audio if end is None else partial(read_noise, end=int(end))
+        read = partial(read_noise, end=int(end)) if end else read_audio
         part[:wanted] = read(row[f"wav_{name}"], sample_rate, start, wanted)
     return part * np.float32(row.get(f"gain_{name}", 1.0))
 
 
 def located(
-    table: pd.DataFrame, data_root: str | os.PathLike, noise_root: str | os.PathLike | None
+    table: pd.DataFrame,
+    data_root: str | os.PathLike,
+    noise_root: str | os.PathLike | None,
+    rooms_root: str | os.PathLike | None = None,
 ) -> pd.DataFrame:
-    """Replaces ``$data_root`` and ``$noise_root`` in a manifest's paths."""
+    """Replaces ``$data_root``, ``$noise_root`` and ``$rooms_root`` in a manifest's paths."""
     table = table.copy()
-    for column in table.filter(regex="^wav"):
-        for name, root in (("$data_root", data_root), ("$noise_root", noise_root)):
-            table[column] = [path.replace(name, str(root), 1) for path in table[column]]
+    roots = {"$data_root": data_root, "$noise_root": noise_root, "$rooms_root": rooms_root}
+    for column in table.filter(regex="^wav|^bank$"):
+        for name, root in roots.items():
+            table[column] = [path.replace(name, str(root)) for path in table[column]]
     return table

@@ -6,7 +6,7 @@ measured; the mixer brings it to a level drawn by the convention that goes with 
 =======  ============================================  ==========================================
 measure  level of a file                               drawn
 =======  ============================================  ==========================================
-rms      RMS in dBFS (any folder of speech)            each within -25 +- 2.5 dB; noise -35 to -25
+rms      RMS in dBFS (any folder of speech)            each within -25 +- 2.5 dB
 active   active level in dB (WSJ0's published lists)   +g, -g and, of three, 0 dB; g in 0 to 2.5
 lufs     loudness in LUFS (LibriMix)                   each in -33 to -25; noise in -38 to -30
 =======  ============================================  ==========================================
@@ -17,7 +17,6 @@ import pyloudnorm
 
 LEVEL_DB = -25.0  # dBFS RMS: two such speakers seldom reach PEAK, so that levels stay as drawn
 GAIN_DB = 2.5  # dB: two sources differ by at most 5 dB, as in WSJ0-2mix
-NOISE_DB = (-35.0, -25.0)  # dBFS RMS: a signal-to-noise ratio of about 0 to 10 dB
 LOUDNESS = (-33.0, -25.0)  # LUFS, LibriMix
 NOISE_LOUDNESS = (-38.0, -30.0)  # LUFS, LibriMix
 PEAK = 0.9  # of full scale, as in WSJ0-2mix and LibriMix
@@ -81,9 +80,9 @@ def draw_levels_db(rng: np.random.Generator, num_spks: int, measure: str = "rms"
     return rng.uniform(low, high, num_spks)
 
 
-def draw_noise_db(rng: np.random.Generator, measure: str = "rms") -> float:
-    """Draws the level of the noise of a mixture, in dB of the measure (rms or lufs)."""
-    return rng.uniform(*NOISE_LOUDNESS if measure == "lufs" else NOISE_DB)
+def draw_noise_db(rng: np.random.Generator) -> float:
+    """Draw the loudness of LibriMix's noise under a mixture, in LUFS."""
+    return rng.uniform(*NOISE_LOUDNESS)
 
 
 def from_db(gain_db: float) -> float:

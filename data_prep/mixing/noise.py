@@ -1,13 +1,158 @@
-"""Noise under a mixture: repeated, by a cross-fade, where the recording is shorter."""
+"""Noise under a mixture: recorded, babble of many speakers, or coloured."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
+from scipy import fft
 from scipy.signal import resample_poly
 
+from data_prep.mixing.levels import LEVEL_DB, draw_noise_db, from_db, rms_db
+from data_prep.mixing.pool import Pool
 from sfsrnet_modules.common.crops import open_audio, rate_ratio, read_audio
 
+KINDS = ("recordings", "babble", "coloured")
 FADE = 1.0  # s, length of the whole Hann window, LibriMix
+TALKERS = (5, 8)  # of babble: fewer can be followed, more sound like a hum
+STEEPEST = 1.0  # exponent of coloured noise: its power falls by 6 dB an octave (brown)
+FLATTEST = 0.0  # white
+LOWEST = 50.0  # Hz, from where coloured noise falls
+
+
+class Noise:
+    """Noise that dynamic mixing puts under its mixtures.
+
+    Each is of a kind that is drawn evenly: a crop of a recording; the babble of other speakers of
+    the speech; or coloured noise, white to brown.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Hz.
+    kinds : sequence of str
+        Some of ``KINDS``; "recordings" count where there are some.
+    snr : tuple of float
+        Range of the level in dB of all voices together over the noise. LibriMix's recordings have
+        levels of their own, see ``data_prep.mixing.levels``.
+    share : float
+        Of the mixtures that have noise.
+    recordings : Pool, optional
+        Recorded noise, each recording a speaker.
+
+    Raises
+    ------
+    ValueError
+        Other kinds, or a range that is none.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        kinds: Sequence[str] = ("recordings",),
+        snr: tuple[float, float] = (5.0, 15.0),
+        share: float = 1.0,
+        recordings: Pool | None = None,
+    ):
+        check_kinds(kinds)
+        check_range("noise_snr", snr)
+        check_share("noise_share", share)
+        self.sample_rate = sample_rate
+        self.kinds = [kind for kind in kinds if kind != "recordings" or recordings is not None]
+        self.snr = snr
+        self.share = share
+        self.recordings = recordings
+
+    def draw(
+        self, rng: np.random.Generator, voices: np.ndarray, speech: Pool, speakers: Sequence[int]
+    ) -> np.ndarray:
+        """Draw noise to go under a mixture.
+
+        Arguments
+        ---------
+        rng : np.random.Generator
+        voices : np.ndarray [T]
+            The sum of all voices: sets the level of the noise.
+        speech : Pool
+            Whose speakers babble.
+        speakers : sequence of int
+            Of the voices, who do not.
+
+        Returns
+        -------
+        np.ndarray [T]
+            float32; silence where there is to be no noise.
+        """
+        if not self.kinds or rng.random() >= self.share:
+            return np.zeros_like(voices)
+        kind = self.kinds[rng.integers(len(self.kinds))]
+        if kind == "recordings":
+            return self._recorded(rng, voices)
+        if kind == "babble":
+            noise = babble(rng, speech, speakers, len(voices))
+        else:
+            noise = coloured(rng, len(voices), self.sample_rate)
+        return noise * snr_gain(voices, noise, rng.uniform(*self.snr))
+
+    def _recorded(self, rng: np.random.Generator, voices: np.ndarray) -> np.ndarray:
+        recording = rng.integers(self.recordings.num_speakers)
+        if self.recordings.measure == "lufs":
+            level_db = draw_noise_db(rng)
+            return self.recordings.draw(rng, recording, len(voices), level_db)
+        noise = self.recordings.draw(rng, recording, len(voices), LEVEL_DB)
+        return noise * snr_gain(voices, noise, rng.uniform(*self.snr))
+
+
+def snr_gain(voices: np.ndarray, noise: np.ndarray, snr: float) -> np.float32:
+    """Factor that brings noise to `snr` dB under the voices; 1 where either is silent."""
+    gain_db = rms_db(voices) - rms_db(noise) - snr
+    return np.float32(from_db(gain_db) if np.isfinite(gain_db) else 1.0)
+
+
+def babble(
+    rng: np.random.Generator, speech: Pool, speakers: Sequence[int], num_samples: int
+) -> np.ndarray:
+    """Draw the sum [T] of several speakers of a pool, all but `speakers`, at one level."""
+    others = np.setdiff1d(np.arange(speech.num_speakers), speakers)
+    number = rng.integers(TALKERS[0], TALKERS[1] + 1)
+    talkers = rng.choice(others, min(number, len(others)), replace=False)
+    voices = [speech.draw(rng, talker, num_samples, LEVEL_DB) for talker in talkers]
+    return np.sum([np.zeros(num_samples, np.float32), *voices], axis=0)
+
+
+def coloured(rng: np.random.Generator, num_samples: int, sample_rate: int) -> np.ndarray:
+    """Draw Gaussian noise [T] whose power falls by 0 (white) to 6 dB (brown) an octave.
+
+    Example
+    -------
+    >>> coloured(np.random.default_rng(0), 24000, 8000).shape
+    (24000,)
+    """
+    exponent = rng.uniform(FLATTEST, STEEPEST)
+    white = fft.rfft(rng.standard_normal(num_samples, np.float32))  # [F]
+    frequencies = fft.rfftfreq(num_samples, 1 / sample_rate)
+    slope = (np.maximum(frequencies, LOWEST) / LOWEST) ** -exponent
+    return fft.irfft(white * slope.astype(np.float32), num_samples)
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Stop where a kind of noise is none: a ``ValueError`` names it."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(
+                f"noise_kinds has {kind}: give a list of {', '.join(KINDS[:-1])} and {KINDS[-1]}"
+            )
+
+
+def check_range(key: str, bounds: Sequence[float]) -> None:
+    """Stop where two numbers are no range: a ``ValueError`` says so."""
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise ValueError(f"{key} is {list(bounds)}: give the lowest and the highest value")
+
+
+def check_share(key: str, share: float) -> None:
+    """Stop where a number is no share: a ``ValueError`` says so."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{key} is {share}: set it to a share from 0 to 1")
 
 
 def read_noise(
