@@ -28,6 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.about import facts, table
 from data_prep.corpora.folder import find_audio
 from data_prep.mixing.dynamic import DynamicMixing
+from data_prep.mixing.noise import Noise
+from data_prep.mixing.pool import Pool
 from data_prep.scan.scan import scan, usable
 from sfsrnet_modules.common.crops import read_audio
 
@@ -124,7 +126,8 @@ def ours(
 ) -> DynamicMixing:
     """Our mixer."""
     if noisy:
-        options |= {"noise": _pool(corpus, NOISE, measure), "noise_root": corpus / NOISE}
+        recordings = Pool(_pool(corpus, NOISE, measure), RATE, noise_root=corpus / NOISE)
+        options |= {"noise": Noise(RATE, recordings=recordings)}
     pool, root = _pool(corpus, part, measure), corpus / part
     return DynamicMixing(pool, root, EPOCH, SEGMENT, RATE, seed=seed, **options)
 

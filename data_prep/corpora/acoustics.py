@@ -19,9 +19,9 @@ from tqdm import tqdm
 from data_prep.corpora.folder import find_audio
 from data_prep.mixing.drawing import draw_noise_crop
 from data_prep.mixing.fixed import located, read_mixture, read_row_noise
-from data_prep.mixing.noise import TALKERS, Noise, snr_gain
+from data_prep.mixing.noise import TALKERS, Noise, check_kinds, check_range, check_share, snr_gain
 from data_prep.mixing.pool import Pool
-from data_prep.mixing.rooms import Rooms, make_banks
+from data_prep.mixing.rooms import Rooms, check_target, make_banks
 from data_prep.scan import manifests
 from data_prep.scan.scan import scan, usable
 
@@ -59,6 +59,11 @@ class Acoustics:
         Of the mixtures that have noise.
     noise_snr : tuple of float
         Range in dB, of all voices together over the noise.
+
+    Raises
+    ------
+    ValueError
+        An argument is none of its values.
     """
 
     def __init__(
@@ -73,6 +78,12 @@ class Acoustics:
         noise_share: float = 1.0,
         noise_snr: tuple[float, float] = (5.0, 15.0),
     ):
+        check_share("room_share", room_share)
+        check_range("t60", t60)
+        check_target(target)
+        check_kinds(noise_kinds)
+        check_share("noise_share", noise_share)
+        check_range("noise_snr", noise_snr)
         self.sample_rate = sample_rate
         self.rooms = rooms
         self.room_share = room_share
@@ -121,14 +132,9 @@ class Acoustics:
         Raises
         ------
         ValueError
-            No noise in the folder, or too little; or a room cannot be so.
-        ImportError
-            pyroomacoustics is missing, and the rooms are.
+            No noise in the folder, or too little; or the rooms cannot be made.
         """
-        Noise(self.sample_rate, self.noise_kinds, self.noise_snr, self.noise_share)  # checks them
         banks = {} if self.rooms is None else make_banks(self.rooms, self.sample_rate, self.t60)
-        if banks:
-            Rooms(banks["train"], self.sample_rate, self.target, self.room_share)
         prepared = (manifest_folder / manifests.STATE).read_bytes()
         has_own = "noise.csv" in json.loads(prepared)["manifests"]
         names = self._noise_names() if self._has_noise() and not has_own else []
@@ -236,7 +242,8 @@ class Acoustics:
         _, sources = read_mixture(dry, self.sample_rate, num_spks, 0, num_samples)
         noise = read_row_noise(row, self.sample_rate, 0, num_samples)
         snr = rng.uniform(*self.noise_snr)
-        return {"gain_noise": snr_gain(sources.sum(axis=-1), noise, snr), "snr": round(snr, 2)}
+        gain = float(snr_gain(sources.sum(axis=-1), noise, snr))
+        return {"gain_noise": gain, "snr": round(snr, 2)}
 
     def _has_noise(self) -> bool:
         return self.noise_folder is not None and "recordings" in self.noise_kinds

@@ -259,7 +259,7 @@ def _open_rooms(path: str, sample_rate: int, target: str) -> Rooms:
 
 def read_row_noise(row: Mapping, sample_rate: int, begin: int, num_samples: int) -> np.ndarray:
     """Read a piece [T] of the noise of a row."""
-    if row.get("seed_noise") or "|" in row["wav_noise"]:
+    if row.get("seed_noise") or "|" in str(row["wav_noise"]):
         length = round(float(row["duration"]) * sample_rate)
         if row.get("seed_noise"):
             noise = coloured(np.random.default_rng(int(row["seed_noise"])), length, sample_rate)

@@ -38,11 +38,6 @@ class Noise:
         Of the mixtures that have noise.
     recordings : Pool, optional
         Recorded noise, each recording a speaker.
-
-    Raises
-    ------
-    ValueError
-        Other kinds, or a range that is none.
     """
 
     def __init__(
@@ -53,9 +48,6 @@ class Noise:
         share: float = 1.0,
         recordings: Pool | None = None,
     ):
-        check_kinds(kinds)
-        check_range("noise_snr", snr)
-        check_share("noise_share", share)
         self.sample_rate = sample_rate
         self.kinds = [kind for kind in kinds if kind != "recordings" or recordings is not None]
         self.snr = snr

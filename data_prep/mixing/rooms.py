@@ -16,7 +16,7 @@ from scipy.signal import butter, sosfilt
 from tqdm import tqdm
 
 from data_prep.mixing.levels import from_db, rms_db
-from data_prep.mixing.noise import check_range, check_share
+from data_prep.mixing.noise import check_range
 
 TARGETS = ("reverberant", "early", "dry")
 EARLY = 0.05  # s behind the direct sound: reflections that the ear takes for part of it
@@ -61,9 +61,7 @@ class Rooms:
         target: str = "reverberant",
         share: float = 1.0,
     ):
-        check_share("room_share", share)
-        if target not in TARGETS:
-            raise ValueError(f"target is {target}: set it to one of {', '.join(TARGETS)}")
+        check_target(target)
         if not os.path.isfile(path):
             raise ValueError(f"No bank of rooms at {path}: prepare the data again, with rooms set")
         self.path = os.fspath(path)
@@ -73,6 +71,7 @@ class Rooms:
                 f"The rooms of {path} are of {self.bank['sample_rate'][0]} Hz, sample_rate is "
                 f"{sample_rate} Hz: prepare the data again at that rate"
             )
+        self.sample_rate = sample_rate
         self.share = share
         self.num_early = {"reverberant": None, "early": round(EARLY * sample_rate), "dry": 1}[
             target
@@ -113,7 +112,7 @@ class Rooms:
             float32; part of what is heard.
         """
         responses = self.bank["responses"][room, list(places)]  # [C, L]
-        length = int(np.ceil(self.bank["t60"][room] * self.bank["sample_rate"][room]))
+        length = round(float(self.bank["t60"][room]) * self.sample_rate)
         heard = convolve(voices, responses[:, :length])  # [C, T]
         targets = heard
         if self.num_early is not None:
@@ -164,8 +163,6 @@ def make_banks(
     ------
     ValueError
         No room can have such a reverberation time.
-    ImportError
-        pyroomacoustics is not installed.
     """
     low, high = t60
     check_range("t60", t60)
@@ -195,7 +192,7 @@ def make_bank(
     part : str
         For the progress bar.
     """
-    num_taps = int(np.ceil(t60[1] * sample_rate))  # L
+    num_taps = round(t60[1] * sample_rate)  # L
     fields = [
         ("sample_rate", np.int32),
         ("t60", np.float32),  # s
@@ -272,8 +269,6 @@ def simulate(
     ------
     ValueError
         The room cannot have that reverberation time.
-    ImportError
-        pyroomacoustics is not installed.
     """
     pra = _pyroomacoustics()
     material = pra.Material(absorption(size, t60))
@@ -315,7 +310,7 @@ def absorption(size: np.ndarray, t60: float) -> float:
 
 def _response(rng: np.random.Generator, rir: np.ndarray, t60: float, sample_rate: int):
     """An image-source response from the direct sound on, with a tail, bent to the decay: [L]."""
-    reflections = np.zeros(int(np.ceil(t60 * sample_rate)))  # [L]
+    reflections = np.zeros(round(t60 * sample_rate))  # [L]
     length = min(len(rir), len(reflections))
     reflections[1:length] = rir[1:length] / rir[0]
     highpass = butter(2, LOWEST, "highpass", fs=sample_rate, output="sos")
@@ -358,11 +353,17 @@ def decay_time(response: np.ndarray, sample_rate: int) -> float:
     return float(-60 / slope)
 
 
+def check_target(target: str) -> None:
+    """Stop where a target is none: a ``ValueError`` says so."""
+    if target not in TARGETS:
+        raise ValueError(f"target is {target}: set it to one of {', '.join(TARGETS)}")
+
+
 def _pyroomacoustics():
     try:
         import pyroomacoustics
     except ImportError as error:
-        raise ImportError(
+        raise ValueError(
             "Rooms are simulated by the package pyroomacoustics, which is not installed: "
             "pip install .[rooms], or leave rooms away"
         ) from error

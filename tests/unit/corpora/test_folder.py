@@ -12,8 +12,6 @@ import soundfile as sf
 from conftest import ROOT
 from data_prep.corpora import folder
 from data_prep.corpora.folder import prepare, split_speakers
-from data_prep.mixing.fixed import FixedMixtures
-from data_prep.mixing.levels import NOISE_DB, rms_db
 from data_prep.scan import manifests
 
 SPEECH = ROOT.parent / "shared" / "speech"
@@ -144,26 +142,6 @@ def test_broken_files_are_named_and_skipped(corpus, tmp_path, caplog):
     assert "27 of 39 files can be used" in caplog.text
     made = "".join(texts(tmp_path / "out"))
     assert not any(name in made for names in reasons.values() for name in names.split())
-
-
-def test_noise_is_split_by_recording_and_mixed_in(corpus, tmp_path):
-    for n in range(9):
-        add_noise(tmp_path / "noise" / f"{n}.wav", 0.8 + 0.3 * n, scale=0.02, seed=n)
-    prepare(corpus, tmp_path / "out", 8000, noise_folder=tmp_path / "noise", **FEW)
-    pool = read(tmp_path / "out" / "noise.csv")
-    valid, test = (read(tmp_path / "out" / f"{name}.csv") for name in ("valid", "test"))
-    parts = [set(pool["wav"]), set(valid["wav_noise"]), set(test["wav_noise"])]
-    assert sum(map(len, parts)) == len(set.union(*parts)) == 9
-    dataset = FixedMixtures(tmp_path / "out/test.csv", 8000, 2, corpus, tmp_path / "noise")
-    for item in dataset:
-        sound = (item["mixture"] - item["sources"].sum(-1)).numpy()
-        assert NOISE_DB[0] - 1 < rms_db(sound) < NOISE_DB[1] + 1
-    prepare(corpus, tmp_path / "out", 8000, **FEW)
-    assert not (tmp_path / "out" / "noise.csv").exists()
-    with pytest.raises(ValueError, match=r"Found 2 noise recordings"):
-        for n in range(7):
-            (tmp_path / "noise" / f"{n}.wav").unlink()
-        prepare(corpus, tmp_path / "out", 8000, noise_folder=tmp_path / "noise", **FEW)
 
 
 def test_bad_folders_are_told_in_a_sentence(tmp_path):

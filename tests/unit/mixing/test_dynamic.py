@@ -13,7 +13,10 @@ from torch.utils.data.distributed import DistributedSampler
 # data_prep first: it makes speechbrain importable on a CPU build of torch
 from conftest import ROOT
 from data_prep.mixing.dynamic import DynamicMixing
-from data_prep.mixing.levels import GAIN_DB, LEVEL_DB, NOISE_DB, PEAK, rms_db
+from data_prep.mixing.levels import GAIN_DB, LEVEL_DB, PEAK, rms_db
+from data_prep.mixing.noise import Noise
+from data_prep.mixing.pool import Pool
+from data_prep.mixing.rooms import Rooms, make_bank
 from data_prep.scan.scan import scan, usable
 
 # isort: split
@@ -164,18 +167,90 @@ def test_lost_and_silent_speakers_are_replaced(corpus):
         assert speakers <= {2, 3, 4} and len(speakers) == 2
 
 
-def test_noise_is_mixed_in_at_its_level(corpus, tmp_path):
+def snr_of(item):
+    """Of the voices, [T, C], that are in a mixture of nothing but them and noise."""
+    voices = item["sources"].sum(-1)
+    return rms_db(voices.numpy()) - rms_db((item["mixture"] - voices).numpy())
+
+
+@pytest.fixture
+def hiss(tmp_path):
     (tmp_path / "sounds" / "hiss").mkdir(parents=True)
     for n in range(3):
         noise = np.random.default_rng(n).normal(0, 0.02 * (n + 1), 4000)  # shorter than a segment
         sf.write(tmp_path / "sounds" / "hiss" / f"{n}.wav", noise, 8000)
     noise = write_pool(tmp_path / "sounds", "noise.csv", "noise_root") / "noise.csv"
-    items = list(make(corpus, 60, noise=noise, noise_root=tmp_path / "sounds"))
-    sounds = [(item["mixture"] - item["sources"].sum(-1)).numpy() for item in items]
-    levels = np.array([rms_db(sound) for sound in sounds])
-    assert NOISE_DB[0] - 0.5 < levels.min() and levels.max() < NOISE_DB[1] + 0.5
-    assert np.ptp(levels) > 7 and all((sound != 0).mean() > 0.99 for sound in sounds)
-    assert torch.equal(items[7]["sources"], make(corpus)[7]["sources"])
+    return Pool(noise, 8000, noise_root=tmp_path / "sounds")
+
+
+@pytest.mark.parametrize("kind", ["recordings", "babble", "coloured"])
+def test_noise_is_mixed_in_at_its_ratio_and_share(corpus, hiss, kind):
+    noise = Noise(8000, [kind], snr=(5, 15), share=0.7, recordings=hiss)
+    items = list(make(corpus, 60, noise=noise))
+    clean = [torch.equal(item["mixture"], item["sources"].sum(-1)) for item in items]
+    assert 8 < sum(clean) < 30  # 18 expected
+    found = np.array([snr_of(item) for item, c in zip(items, clean, strict=True) if not c])
+    assert found.min() > 4.99 and found.max() < 15.01 and np.ptp(found) > 7
+    assert torch.equal(items[7]["sources"], make(corpus)[7]["sources"])  # noise changes no voice
+
+
+def test_babble_is_of_other_speakers(corpus):
+    for item in make(corpus, 10, noise=Noise(8000, ["babble"], snr=(0, 0))):
+        babble = (item["mixture"] - item["sources"].sum(-1)).numpy()
+        spectrum = np.abs(np.fft.rfft(babble))[[200, 300, 400, 500, 600]]
+        loud = set(np.flatnonzero(spectrum > 0.3 * spectrum.max()))
+        assert loud.isdisjoint({speaker_of(source) for source in item["sources"].T}) and loud
+
+
+def test_all_kinds_of_noise_are_drawn(corpus, hiss):
+    every = Noise(8000, ["recordings", "babble", "coloured"], recordings=hiss)
+    items = list(make(corpus, 30, noise=every))
+    tonal = []  # babble of sines has all its energy in few bins
+    for item in items:
+        spectrum = np.sort(np.abs(np.fft.rfft(item["mixture"] - item["sources"].sum(-1))) ** 2)
+        tonal.append(spectrum[-20:].sum() > 0.9 * spectrum.sum())
+    assert 3 < sum(tonal) < 20  # 10 expected
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    pytest.importorskip("pyroomacoustics")
+    path = tmp_path_factory.mktemp("rooms") / "bank.npy"
+    make_bank(path, 8000, (0.2, 0.5), 4, seed=0)
+    return path
+
+
+@pytest.mark.parametrize("target", ["reverberant", "early", "dry"])
+def test_rooms_keep_the_levels_and_add_up(corpus, bank, target):
+    options = {"segment": 0.2, "speed": None}
+    wet = list(make(corpus, 40, rooms=Rooms(bank, 8000, target, share=0.5), **options))
+    whole = list(make(corpus, 40, rooms=Rooms(bank, 8000, share=0.5), **options))
+    dry = list(make(corpus, 40, **options))
+    in_room = [not torch.equal(a["mixture"], b["mixture"]) for a, b in zip(wet, dry, strict=True)]
+    assert 10 < sum(in_room) < 30
+    for item, reverberant, plain, is_wet in zip(wet, whole, dry, in_room, strict=True):
+        assert torch.equal(item["mixture"], reverberant["mixture"])
+        assert torch.equal(reverberant["mixture"], reverberant["sources"].sum(-1))
+        for c in range(2):  # the level drawn is that after the room
+            level = rms_db(reverberant["sources"][:, c].numpy())
+            assert level == pytest.approx(rms_db(plain["sources"][:, c].numpy()), abs=1e-3)
+        rest = (item["mixture"] - item["sources"].sum(-1)).abs().max()
+        assert (rest > 1e-3) == (is_wet and target != "reverberant")
+
+
+def test_rooms_and_noise_are_the_same_with_workers_and_after_a_resume(corpus, bank, hiss):
+    noise = Noise(8000, ["recordings", "babble", "coloured"], share=0.7, recordings=hiss)
+    dataset = make(corpus, 12, rooms=Rooms(bank, 8000, "early", 0.7), noise=noise)
+    dataset.set_epoch(3)
+    alone = epoch_of(DataLoader(dataset, 4, collate_fn=PaddedBatch))
+    workers = epoch_of(DataLoader(dataset, 4, num_workers=2, collate_fn=PaddedBatch))
+    resumed = make(corpus, 12, rooms=Rooms(bank, 8000, "early", 0.7), noise=noise)
+    resumed.set_epoch(3)
+    for i in (11, 2):  # in any order
+        item = resumed[i]
+        assert torch.equal(alone[item["id"]], item["sources"])
+        assert torch.equal(dataset[i]["mixture"], item["mixture"])
+    assert all(torch.equal(alone[name], workers[name]) for name in alone)
 
 
 def test_pools_that_cannot_be_mixed_are_told(corpus, tmp_path):
