@@ -22,6 +22,7 @@ from sfsrnet_modules.evaluation.metrics import (
     perceptual_measures,
     score_all,
 )
+from sfsrnet_modules.evaluation.silence import has_silence, score_silence
 
 logger = get_logger(__name__)
 
@@ -176,15 +177,32 @@ def score_item(
     """Score one item of arrays: its row, with the columns of each estimate after the other."""
     mixture, sources = torch.from_numpy(mixture), torch.from_numpy(sources)
     stacked = torch.stack([torch.from_numpy(x) for x in estimates.values()])  # [E, T, C]
-    stacked = in_order(sources, stacked)
+    if has_silence(sources):  # the other measures are undefined
+        all_scores = [score_silence(mixture, sources, estimate) for estimate in stacked]
+    else:
+        all_scores = _score_voices(mixture, sources, stacked, sample_rate, measures, bands)
     row = {"id": id_, "duration": len(mixture) / sample_rate}
-    all_scores = score_all(mixture, sources, stacked)
-    for suffix, estimate, scores in zip(estimates, stacked, all_scores, strict=True):
+    for suffix, scores in zip(estimates, all_scores, strict=True):
+        row |= {f"{name}{suffix}": value for name, value in scores.items()}
+    return row
+
+
+def _score_voices(
+    mixture: Tensor,
+    sources: Tensor,
+    estimates: Tensor,
+    sample_rate: int,
+    measures: tuple,
+    bands: bool,
+) -> list[dict]:
+    """Score estimates [E, T, C] of an item in which all sources speak."""
+    estimates = in_order(sources, estimates)
+    all_scores = score_all(mixture, sources, estimates)
+    for estimate, scores in zip(estimates, all_scores, strict=True):
         scores |= {name: perceptual(name, estimate, sources, sample_rate) for name in measures}
         if bands:
             scores |= band_si_snr_i(mixture, sources, estimate, sample_rate)
-        row |= {f"{name}{suffix}": value for name, value in scores.items()}
-    return row
+    return all_scores
 
 
 def write_results(scores: pd.DataFrame, path: Path) -> None:

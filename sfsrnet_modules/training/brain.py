@@ -28,6 +28,7 @@ from sfsrnet_modules.common.preemption import Preemption
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 from sfsrnet_modules.evaluation.metrics import si_snr_i
 from sfsrnet_modules.evaluation.scoring import Scoring, name_estimates, write_results
+from sfsrnet_modules.evaluation.silence import has_silence, score_silence
 from sfsrnet_modules.training.checkpoints import RandomStates
 from sfsrnet_modules.training.distributed import (
     EpochBatches,
@@ -133,7 +134,7 @@ class Separation(sb.Brain):
                 continue
             row = {"id": id_, "duration": length / self.hparams.sample_rate}
             for suffix, estimate in named.items():
-                row[f"si_snr_i{suffix}"] = si_snr_i(mixture, sources, estimate)
+                row |= _scores(mixture, sources, estimate, suffix)
             self.rows.append(row)
 
     def _score_average(self, batch: PaddedBatch) -> None:
@@ -145,7 +146,7 @@ class Separation(sb.Brain):
             mixture, sources, answer = (
                 x[i, :length].float().cpu() for x in (mixtures, batch.sources.data, answers)
             )
-            self.rows[i - len(batch.id)]["si_snr_i_ema"] = si_snr_i(mixture, sources, answer)
+            self.rows[i - len(batch.id)] |= _scores(mixture, sources, answer, "_ema")
 
     # --- Beginning --------------------------------------------------------------------------------
 
@@ -380,6 +381,15 @@ class Separation(sb.Brain):
             f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h); "
             f"each of them in {path}"
         )
+
+
+def _scores(mixture: Tensor, sources: Tensor, estimate: Tensor, suffix: str) -> dict[str, float]:
+    """Score an item of validation: SI-SNRi, or what is defined where a source is silent."""
+    if has_silence(sources):
+        scores = score_silence(mixture, sources, estimate)
+    else:
+        scores = {"si_snr_i": si_snr_i(mixture, sources, estimate)}
+    return {f"{name}{suffix}": value for name, value in scores.items()}
 
 
 def _means(sums: dict[str, float]) -> dict[str, float]:
