@@ -27,6 +27,7 @@ from benchmarks.models import as_published, build, milliseconds, options_of, sha
 from benchmarks.rows import DPRNN, ROWS, TABLES
 from benchmarks.speed_cases import DEVICE
 from sfsrnet_modules.common.hparams import one_line_errors
+from sfsrnet_modules.common.writing import write_whole
 
 RUN = "run.json"  # command, commit, minutes and outcome of a row, in its output folder
 # told to train.py as seen from the project's folder, so that a command is the same on every machine
@@ -136,9 +137,7 @@ def read_json(path: Path) -> dict:
 def write_json(path: Path, content: dict) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def pairs(extra: list[str]) -> dict[str, str]:

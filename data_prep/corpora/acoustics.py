@@ -24,6 +24,7 @@ from data_prep.mixing.pool import Pool
 from data_prep.mixing.rooms import Rooms, check_target, make_banks
 from data_prep.scan import manifests
 from data_prep.scan.scan import scan, usable
+from sfsrnet_modules.common.writing import write_whole
 
 logger = get_logger(__name__)
 
@@ -151,7 +152,7 @@ class Acoustics:
         recordings = self._scan(names, manifest_folder)
         if "train" in recordings:
             table = recordings["train"].to_csv(index=False)
-            manifests.write_whole(manifest_folder / "noise.csv", table.encode())
+            write_whole(manifest_folder / "noise.csv", table.encode())
         elif not has_own:
             (manifest_folder / "noise.csv").unlink(missing_ok=True)
         for part in ("valid", "test"):
@@ -159,8 +160,8 @@ class Acoustics:
             table = pd.read_csv(path, dtype={"ID": str}, keep_default_na=False)
             table = without(table, ROOM if has_own else f"{ROOM}|{NOISE}|wav_noise")
             table = self.draw(table, part, data_root, banks, recordings, has_own)
-            manifests.write_whole(path, table.to_csv(index=False).encode())
-        manifests.write_whole(manifest_folder / STATE, json.dumps(state, indent=2).encode())
+            write_whole(path, table.to_csv(index=False).encode())
+        write_whole(manifest_folder / STATE, json.dumps(state, indent=2).encode())
 
     def draw(
         self,

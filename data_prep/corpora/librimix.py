@@ -24,11 +24,12 @@ import pandas as pd
 from scipy.signal import resample_poly
 
 from data_prep.corpora.generated import generated_part, longest_cuts
-from data_prep.corpora.writing import told, write_all, write_wav
+from data_prep.corpora.writing import told, write_all
 from data_prep.mixing.noise import extend_noise
 from data_prep.scan import manifests
 from data_prep.scan.scan import insist, scan, usable
 from sfsrnet_modules.common.crops import num_resampled, rate_ratio, read_audio
+from sfsrnet_modules.common.writing import write_wav
 
 RATE = 16000  # Hz, of LibriSpeech and of WHAM's noise here
 TYPES = ("clean", "both", "single")  # of mixtures: voices; voices and noise; one voice and noise

@@ -1,37 +1,11 @@
-"""Writing mixtures as files, each whole or not at all."""
+"""Writing mixtures as files, and the commands that do it."""
 
 import argparse
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import soundfile as sf
 from tqdm.contrib.concurrent import thread_map
-
-from data_prep.scan.manifests import write_whole
-
-
-def write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
-    """Writes 16-bit wav, whole or not at all.
-
-    Arguments
-    ---------
-    path : Path
-    audio : np.ndarray [T]
-        int16, or float within full scale, which libsndfile rounds down and clips.
-    sample_rate : int
-        Hz.
-
-    Raises
-    ------
-    OSError
-        It cannot be written, for instance as the disk is full.
-    """
-    wav = io.BytesIO()
-    sf.write(wav, audio, sample_rate, subtype="PCM_16", format="WAV")
-    write_whole(path, wav.getvalue())
 
 
 def write_all(write: Callable[[dict], None], items: list[dict], folder: Path, names: list[str]):

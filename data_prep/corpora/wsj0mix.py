@@ -24,11 +24,12 @@ import pandas as pd
 from tqdm.contrib.concurrent import thread_map
 
 from data_prep.corpora.generated import generated_part, longest_cuts
-from data_prep.corpora.writing import told, write_all, write_wav
+from data_prep.corpora.writing import told, write_all
 from data_prep.scan import manifests
 from data_prep.scan.scan import insist, scan
-from sfsrnet_modules.common import sphere
+from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.crops import read_audio
+from sfsrnet_modules.common.writing import write_wav
 
 PARTS = {"train.csv": "tr", "valid.csv": "cv", "test.csv": "tt"}
 PUBLISHED = {"train.csv": 20000, "valid.csv": 5000, "test.csv": 3000}
@@ -257,9 +258,9 @@ def _preferred(first: str | None, second: str) -> str:
 
 
 def _check_decoder(data_folder: Path, found: dict[str, str]) -> None:
-    packed = next((p for p in found.values() if sphere.is_packed(data_folder / p)), None)
-    if packed is not None and not sphere.is_installed():
-        raise ValueError(f"{packed} is packed with Shorten: {sphere.INSTALL}")
+    packed = next((p for p in found.values() if decoding.is_packed(data_folder / p)), None)
+    if packed is not None and not decoding.is_installed():
+        raise ValueError(f"{packed} is packed with Shorten: {decoding.UNPACK}")
 
 
 def utterance_of(key: str) -> str:

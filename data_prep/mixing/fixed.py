@@ -31,7 +31,8 @@ from torch.utils.data import Dataset
 from data_prep.mixing.epoch import EpochDataset
 from data_prep.mixing.noise import coloured, read_noise
 from data_prep.mixing.rooms import Rooms
-from sfsrnet_modules.common.crops import last_frame, open_audio, rate_ratio, read_audio
+from sfsrnet_modules.common.audio_io import open_audio
+from sfsrnet_modules.common.crops import last_frame, rate_ratio, read_audio
 
 
 class FixedMixtures(Dataset):

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import fft
-from scipy.signal import resample_poly
 
 from data_prep.mixing.levels import LEVEL_DB, draw_noise_db, from_db, rms_db
 from data_prep.mixing.pool import Pool
-from sfsrnet_modules.common.crops import open_audio, rate_ratio, read_audio
+from sfsrnet_modules.common.audio_io import count_frames, open_audio
+from sfsrnet_modules.common.crops import read_audio
+from sfsrnet_modules.common.resampling import resample
 
 KINDS = ("recordings", "babble", "coloured")
 FADE = 1.0  # s, length of the whole Hann window, LibriMix
@@ -175,13 +176,12 @@ def read_noise(
         The file is missing or broken.
     """
     with open_audio(path) as file:
-        num_frames, rate = file.frames, file.samplerate
-    if num_frames >= end:
+        rate = file.samplerate
+    if count_frames(path) >= end:
         return read_audio(path, sample_rate, start, num_samples, end=end)
     noise = extend_noise(read_audio(path, rate), end, rate)  # [end]
-    ratio, begin = rate_ratio(rate, sample_rate), round(start * sample_rate)
-    resampled = resample_poly(noise, ratio.denominator, ratio.numerator)
-    return resampled[begin : begin + num_samples].astype(np.float32)
+    begin = round(start * sample_rate)
+    return resample(noise.astype(np.float32), rate, sample_rate)[begin : begin + num_samples]
 
 
 def extend_noise(noise: np.ndarray, num_frames: int, rate: int) -> np.ndarray:

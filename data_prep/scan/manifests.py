@@ -7,11 +7,12 @@ A manifest is a csv with a row an item. ``pool.csv`` lists utterances for dynami
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
 from speechbrain.utils.logger import get_logger
+
+from sfsrnet_modules.common.writing import write_whole
 
 logger = get_logger(__name__)
 
@@ -90,28 +91,6 @@ def check_ids(ids: pd.Series, name: str) -> None:
             f"{len(twice)} items of {name} have an ID that another one has, the first "
             f"{twice.iloc[0]}: an item may be listed once"
         )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file under another name first: it is there whole, or as it was before.
-
-    Arguments
-    ---------
-    path : Path
-    data : bytes
-
-    Raises
-    ------
-    OSError
-        It cannot be written, for instance as the disk is full.
-    """
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        unfinished.write_bytes(data)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written: {error.strerror}") from error
-    os.replace(unfinished, path)
 
 
 def fingerprint(folder: Path, names: list[str]) -> str:

@@ -1,31 +1,24 @@
 """Decoding every file of a corpus once: how long and how loud it is, and whether it is whole."""
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile as sf
 from speechbrain.utils.logger import get_logger
 from tqdm.contrib.concurrent import thread_map
 
 from data_prep.mixing.levels import loudness
 from data_prep.scan.scanned import Scanned
-from sfsrnet_modules.common.crops import open_audio
+from sfsrnet_modules.common.audio_io import AudioFile, open_audio
 
 logger = get_logger(__name__)
 
 MIN_FILE = 0.1  # s: less is a click, not speech
 MIN_LEVEL_DB = -70.0  # dBFS RMS: below, a 16-bit file holds noise only
-BLOCK = 2**20  # frames decoded at a time, so that hour-long files need little memory
 SHORT, SILENT = HARMLESS = f"shorter than {MIN_FILE} s", "silent"
 NAMED = 20  # files named in a message; more are counted
-
-# What libsndfile logs on a file that ends too early. A wav written to a pipe declares the greatest
-# size there is, and is whole.
-TRUNCATED = re.compile(r"^data : (?!4294967|21474)\d+ \(should be|lacks an end-of-stream", re.M)
 
 
 def scan(
@@ -83,7 +76,7 @@ def scan_file(root: Path, sample_rate: int, measure: str, scanned: Scanned, name
                 facts = _measure(root / name, sample_rate, measure)
         except FileNotFoundError:
             row["problem"] = "missing"
-        except (sf.LibsndfileError, OSError):
+        except OSError:
             row["problem"] = "not readable as audio, or truncated"
         else:  # a full disk is no problem of the file
             scanned.add(root / name, question, facts)
@@ -168,29 +161,26 @@ def _measure(path: Path, sample_rate: int, measure: str) -> dict:
     if not path.exists():
         raise FileNotFoundError(path)
     with open_audio(path) as file:
-        num_frames, energy, blocks = 0, 0.0, []
-        for block in file.blocks(BLOCK, dtype="float64", always_2d=True):  # [frames, channels]
-            num_frames += len(block)
+        energy, blocks = 0.0, []
+        for block in file.read_blocks("float64"):  # [frames, channels]
             energy += float(np.square(block[:, 0]).sum())
             if measure == "lufs":
                 blocks.append(block[:, 0])
         with np.errstate(divide="ignore"):
-            rms_db = float(10 * np.log10(energy / max(num_frames, 1)))
+            rms_db = float(10 * np.log10(energy / max(file.frames_read, 1)))
         level_db = loudness(np.concatenate(blocks), file.samplerate) if blocks else rms_db
-        problem = _problem(file, num_frames, rms_db, level_db, sample_rate)
-        rate, channels = file.samplerate, file.channels
-    facts = {"duration": num_frames / rate, "sample_rate": rate, "channels": channels}
+        problem = _problem(file, rms_db, level_db, sample_rate)
+        duration = file.frames_read / file.samplerate
+        facts = {"duration": duration, "sample_rate": file.samplerate, "channels": file.channels}
     return {**facts, "level_db": round(level_db, 4), "problem": problem}
 
 
-def _problem(
-    file: sf.SoundFile, num_frames: int, rms_db: float, level_db: float, sample_rate: int
-) -> str:
-    if num_frames < file.frames or TRUNCATED.search(file.extra_info):
+def _problem(file: AudioFile, rms_db: float, level_db: float, sample_rate: int) -> str:
+    if file.is_truncated:
         return "not readable as audio, or truncated"
-    if num_frames == 0:
+    if file.frames_read == 0:
         return "empty"
-    if num_frames < MIN_FILE * file.samplerate:
+    if file.frames_read < MIN_FILE * file.samplerate:
         return SHORT
     if not np.isfinite(rms_db) and rms_db != -np.inf:
         return "with NaN or Inf"

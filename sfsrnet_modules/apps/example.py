@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sfsrnet_modules.common.audio_io import write_wav
 from sfsrnet_modules.common.hparams import one_line_errors
+from sfsrnet_modules.common.writing import write_wav
 from sfsrnet_modules.evaluation.metrics import in_order, si_snr_i
 from sfsrnet_modules.evaluation.spectrograms import draw_grid, spectrogram
 from sfsrnet_modules.inference.interface import SFSRNetSeparation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfsrnet_modules.common.audio_io import PEAK
+from sfsrnet_modules.common.writing import PEAK
 from sfsrnet_modules.evaluation.metrics import in_order, si_snrs
 
 SHORTEST = 0.5  # s; of less no score can be given

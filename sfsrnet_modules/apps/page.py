@@ -17,8 +17,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"  # read when gradio is imported
 
 from sfsrnet_modules.apps.mixing import Scores, mix, score_voices
 from sfsrnet_modules.apps.separate import draw
-from sfsrnet_modules.common.audio_io import open_recording, write_voices, write_wav
+from sfsrnet_modules.common.audio_io import open_audio
 from sfsrnet_modules.common.hparams import device_name, one_line_errors
+from sfsrnet_modules.common.writing import write_voices, write_wav
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
 
 try:
@@ -172,14 +173,15 @@ def _given(recording: str | None, message: str) -> str:
 
 def _seconds_done(path: Path, progress: gr.Progress):
     """Make what shows on the page how much of a recording is separated."""
-    with open_recording(path) as file:
-        total = file.frames / file.samplerate
+    with open_audio(path) as file:
+        total = file.seconds
     done = 0.0
 
     def advance(seconds: float) -> None:
         nonlocal done
-        done = min(done + seconds, total)
-        progress(done / max(total, 1e-3), desc=f"{done:.0f} of {total:.0f} s")
+        done += seconds
+        if total is not None:
+            progress(min(done / max(total, 1e-3), 1), desc=f"{done:.0f} of {total:.0f} s")
 
     return advance
 

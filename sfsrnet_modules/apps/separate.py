@@ -9,26 +9,31 @@ import argparse
 import logging
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import soundfile
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sfsrnet_modules.common.audio_io import open_recording, read_mono, whole_or_not_at_all
+from sfsrnet_modules.common import decoding
+from sfsrnet_modules.common.audio_io import ENDINGS, count_frames, open_audio, read_mono
+from sfsrnet_modules.common.folders import files_below
 from sfsrnet_modules.common.hparams import device_name
+from sfsrnet_modules.common.writing import check_names, whole_or_not_at_all
 from sfsrnet_modules.evaluation.spectrograms import draw_grid, spectrogram_of_blocks
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SEGMENT, SFSRNetSeparation
 
 logger = logging.getLogger("sfsrnet_modules")
 
-ENDINGS = {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus"}
+STANDARD_INPUT = Path("-")
+NAMED = 5  # files named in a message; more are counted
 VOICE = re.compile(r"_voice\d+$")  # what was written by this program is no recording to separate
 
 
@@ -37,9 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(arguments)
     options = {name: getattr(args, name) for name in ("rate", "segment", "block", "force", "plot")}
-    with _log_to_stderr():
+    sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8, as they are
+    with _log_to_stderr(), _standard_input(args.files) as files:
         try:
-            recordings = find_recordings(args.files)
+            recordings = find_recordings(files)
             separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
             done = [
                 _separated(separator, path, args.output / name.parent, name=name.name, **options)
@@ -76,24 +82,47 @@ def find_recordings(given: list[Path]) -> dict[Path, Path]:
     for path in given:
         inside = _audio_files(path) if path.is_dir() else [path]
         base = path if path.is_dir() else path.parent
-        found |= {p.resolve(): (p, p.relative_to(base).with_suffix("")) for p in inside}
+        found |= {os.path.realpath(p): (p, p.relative_to(base).with_suffix("")) for p in inside}
     return _told_apart(dict(found.values()))
 
 
 def _audio_files(folder: Path) -> list[Path]:
-    files = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS and p.is_file())
-    recordings = [p for p in files if not VOICE.search(p.stem) and not p.name.startswith(".")]
+    known = ENDINGS | (decoding.ENDINGS if decoding.is_installed() else set())
+    files = files_below(folder)
+    recordings = [p for p in files if p.suffix.lower() in known and not VOICE.search(p.stem)]
+    _tell_passed_over(folder, [p for p in files if p not in set(recordings)])
     if not recordings:
         raise ValueError(f"{folder} holds no recordings: give files, or a folder of audio files")
     return recordings
 
 
+def _tell_passed_over(folder: Path, files: list[Path]) -> None:
+    unread = [p for p in files if p.suffix.lower() in decoding.ENDINGS - ENDINGS]
+    others = [p for p in files if p not in set(unread)]
+    if unread and not decoding.is_installed():
+        logger.warning(
+            f"{folder}: {len(unread)} recordings are passed over, {_names(unread, folder)}: "
+            f"{decoding.INSTALL}"
+        )
+    if others:
+        logger.info(
+            f"{folder}: {len(others)} files are passed over that are no recordings, or voices of "
+            f"an earlier separation: {_names(others, folder)}"
+        )
+
+
+def _names(files: list[Path], folder: Path) -> str:
+    names = ", ".join(str(path.relative_to(folder)) for path in files[:NAMED])
+    return names + (", ..." if len(files) > NAMED else "")
+
+
 def _told_apart(names: dict[Path, Path]) -> dict[Path, Path]:
     """Where names are alike prepend the folders, and where that is not enough the endings."""
-    common = os.path.commonpath([path.resolve().parent for path in names])
+    real = {path: Path(os.path.realpath(path)) for path in names}
+    common = os.path.commonpath([path.parent for path in real.values()])
     longer = (
-        lambda path: path.resolve().relative_to(common).with_suffix(""),
-        lambda path: path.resolve().relative_to(common).with_name(path.name.replace(".", "_")),
+        lambda path: real[path].relative_to(common).with_suffix(""),
+        lambda path: real[path].relative_to(common).with_name(path.name.replace(".", "_")),
     )
     for longer_name in longer:
         met = Counter(names.values())
@@ -157,13 +186,14 @@ def separate(
     name = name or path.stem
     picture = folder / f"{name}_voices.png"
     wanted = [*separator.voice_paths(folder, name), *[picture][:plot]]
+    check_names(wanted)
     _refuse_to_overwrite([] if force else wanted)
-    with open_recording(path) as file:
-        seconds = file.frames / file.samplerate
     started = time.monotonic()
-    with _progress_bar(path.name, seconds) as progress:
+    with open_audio(path) as file, _progress_bar(path.name, file.seconds) as progress:
         voices = separator.separate_long(path, folder, name, progress=progress, **options)
     took = time.monotonic() - started
+    with open_audio(voices[0]) as file:
+        seconds = file.seconds
     factor = took / max(seconds, 1e-3)
     logger.info(f"{path}: {seconds:.1f} s took {took:.1f} s, real-time factor {factor:.3f}")
     if plot:
@@ -179,8 +209,8 @@ def _refuse_to_overwrite(paths: list[Path]) -> None:
 
 def draw(path: Path, voices: list[Path], model_rate: int, picture: Path) -> None:
     """Draw a recording and its voices as spectrograms up to half the model's rate, or their own."""
-    with open_recording(path) as file:
-        seconds, rate = file.frames / file.samplerate, min(model_rate, file.samplerate)
+    with open_audio(path) as file:
+        seconds, rate = count_frames(path) / file.samplerate, min(model_rate, file.samplerate)
     rows = {"mixture": [_spectrogram(path, rate)]}
     rows |= {f"voice {i}": [_spectrogram(p, rate)] for i, p in enumerate(voices, start=1)}
     with whole_or_not_at_all([picture]) as (partial,):
@@ -188,18 +218,20 @@ def draw(path: Path, voices: list[Path], model_rate: int, picture: Path) -> None
 
 
 def _spectrogram(path: Path, shown_rate: int) -> Tensor:
-    with open_recording(path) as file:
-        decibels = spectrogram_of_blocks(read_mono(file), file.frames, file.samplerate)
+    with open_audio(path) as file:
+        mono = read_mono(file, warn=False)
+        decibels = spectrogram_of_blocks(mono, count_frames(path), file.samplerate)
         top = round(len(decibels) * shown_rate / file.samplerate)  # above it voices are empty
     return decibels[:top]
 
 
 @contextmanager
-def _progress_bar(name: str, seconds: float) -> Iterator[Callable[[float], None]]:
+def _progress_bar(name: str, seconds: float | None) -> Iterator[Callable[[float], None]]:
     """Show how much is done and the real-time factor, where a terminal is there to show it."""
-    form = (
-        "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
-    )
+    form = "{desc}: {n:.0f} s [{elapsed}{postfix}]"
+    if seconds is not None:
+        done = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s"
+        form = "{desc}: " + done + " [{elapsed}<{remaining}{postfix}]"
     with (
         logging_redirect_tqdm([logger]),
         tqdm(total=seconds, desc=name, bar_format=form, disable=None, leave=False) as bar,
@@ -211,6 +243,19 @@ def _progress_bar(name: str, seconds: float) -> Iterator[Callable[[float], None]
             bar.set_postfix_str(f"real-time factor {factor:.3f}")
 
         yield advance
+
+
+@contextmanager
+def _standard_input(files: list[Path]) -> Iterator[list[Path]]:
+    """Put what comes through standard input into a passing file, where it is asked for."""
+    if STANDARD_INPUT not in files:
+        yield files
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield [path if file == STANDARD_INPUT else file for file in files]
 
 
 @contextmanager
@@ -235,7 +280,9 @@ def _parser() -> argparse.ArgumentParser:
         "model, 130 interrupted.",
     )
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
+    add(
+        "files", nargs="+", type=Path, metavar="FILE", help="recordings, folders; -: standard input"
+    )
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the voices")
     add("--model", default=DEFAULT_MODEL, metavar="FOLDER", help="exported, or SpeechBrain's")
     add("--device", type=device_name, help="cpu, cuda:0, ...; default: what there is")

@@ -1,50 +1,162 @@
-"""Recordings, block by block: reads them as one channel, writes voices whole or not at all."""
+"""The one reader of audio: opens files of any format and reads them block by block."""
 
+import mmap
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import chain
-from pathlib import Path
-from typing import BinaryIO
+import re
+import struct
+from collections.abc import Iterator
 
 import numpy as np
 import soundfile
-from torch import Tensor
+from speechbrain.utils.logger import get_logger
 
+from sfsrnet_modules.common.decoding import decode, is_packed
+
+logger = get_logger(__name__)
+
+ENDINGS = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"}
+ENDINGS |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}  # of recordings that libsndfile reads
 BLOCK = 2**18  # samples of all channels that are read at once: 1 MB
-PEAK = 0.99  # of full scale: 16-bit wav clips above 1
-WAV_LIMIT = 4_000_000_000  # bytes; the size of a wav file is a 32-bit number, RF64 has 64
+UNKNOWN = 2**62  # frames; libsndfile gives 2^63 - 1 where a header states no length
+FORMAT_UNKNOWN = 1  # libsndfile's error code
+
+# What libsndfile logs on a file that ends before the length in its header. A wav written to a pipe
+# declares the greatest size there is, and is whole.
+TRUNCATED = re.compile(
+    r"^(?:data|riff| *SSND| *Data Size| *Riff size) *: (?!4294967|21474)\d+ \(should be"
+    r"|lacks an end-of-stream",
+    re.MULTILINE,
+)
+# Names of chunks that may follow an empty data chunk in a wav file.
+CHUNKS = (b"LIST", b"fact", b"PEAK", b"bext", b"cue ", b"smpl", b"inst", b"id3 ", b"ID3 ", b"JUNK")
 
 
-@contextmanager
-def open_recording(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """Open a file of any format that libsndfile reads.
+class AudioError(OSError, ValueError):
+    """A file can't be read as audio; both kinds of error, as readers of one or the other expect."""
+
+
+class AudioFile(soundfile.SoundFile):
+    """An open recording, which is read from its beginning to its end whatever its encoding.
+
+    Reading never seeks, as telephony's GSM 6.10 and a FLAC of unknown length can't; how long a
+    recording is, is known at its end, in ``frames_read``. Every error names the file.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+    source : file, optional
+        What is read in place of the file itself.
+    """
+
+    def __init__(self, path: str | os.PathLike, source=None):
+        self.path = path
+        self.frames_read = 0
+        # bytes: soundfile refuses names that are not UTF-8
+        super().__init__(os.fsencode(path) if source is None else source)
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return os.fspath(self.path)
+
+    @property
+    def length(self) -> int | None:
+        """Frames, as the header states them; None where it doesn't."""
+        return self.frames if self.frames < UNKNOWN else None
+
+    @property
+    def seconds(self) -> float | None:
+        """The same in seconds."""
+        return None if self.length is None else self.length / self.samplerate
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the file is shorter than its header says. It is certain at its end."""
+        ended_early = self.length is not None and self._at_end and self.frames_read < self.length
+        return bool(ended_early or TRUNCATED.search(self.extra_info))
+
+    def seekable(self) -> bool:
+        """Return False: soundfile would seek after each read."""
+        return False
+
+    def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
+        """Read the next `frames`, fewer at the end: [frames, channels]."""
+        try:
+            block = super().read(frames, dtype, always_2d)
+        except soundfile.LibsndfileError as error:
+            raise _unreadable(self.path, error) from error
+        self.frames_read += len(block)
+        self._at_end = len(block) < frames
+        return block
+
+    def read_blocks(self, dtype: str = "float32") -> Iterator[np.ndarray]:
+        """Read all that follows, [frames, channels] each."""
+        while len(block := self.read(max(BLOCK // self.channels, 1), dtype)):
+            yield block
+
+    def go_to(self, frame: int) -> None:
+        """Read on from a frame; encodings that can't seek are decoded up to there."""
+        try:
+            self.seek(frame)
+        except soundfile.LibsndfileError:
+            while self.frames_read < frame and not self._at_end:
+                self.read(min(frame - self.frames_read, BLOCK))
+
+    _at_end = False
+
+
+def open_audio(path: str | os.PathLike) -> AudioFile:
+    """Open a recording of any format that libsndfile reads, or PyAV where it is installed.
+
+    Arguments
+    ---------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    AudioFile
 
     Raises
     ------
-    ValueError
-        Where there is no such file, or it is not audio; also where reading fails later on.
+    AudioError
+        An ``OSError`` and a ``ValueError``: there is no such file, or it is not audio.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path}")
+    if not os.path.isfile(path):
+        raise AudioError(f"there is no file {_printable(path)}")
     try:
-        with _opened(path) as file:
-            yield file
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".")
-        raise ValueError(f"{path} can't be read as audio: {reason}") from error
-
-
-def _opened(path: str | Path) -> soundfile.SoundFile:
-    try:
-        return soundfile.SoundFile(path)
+        file = AudioFile(path)
     except TypeError as error:  # what soundfile raises for the ending .raw
-        raise ValueError(f"{path} can't be read as audio: bare samples have no rate") from error
+        raise AudioError(
+            f"{_printable(path)} can't be read as audio: bare samples have no rate, save them as "
+            "wav first"
+        ) from error
+    except soundfile.LibsndfileError as error:
+        if error.code == FORMAT_UNKNOWN or is_packed(path):
+            return _decoded(path, error)
+        raise _unreadable(path, error) from error
+    if file.frames == 0 and (place := _unwritten_length(path)):
+        file.close()
+        return AudioFile(path, _with_length(path, place))
+    return file
 
 
-def read_mono(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+def count_frames(path: str | os.PathLike) -> int:
+    """Return how long a recording is, at its own rate; decodes it where its header doesn't say."""
+    with open_audio(path) as file:
+        return sum(map(len, file.read_blocks())) if file.length is None else file.length
+
+
+def read_mono(file: AudioFile, warn: bool = True) -> Iterator[np.ndarray]:
     """Read a recording as the mean of its channels, block by block.
+
+    Where the channels cancel each other, as one with its poles reversed does, the mean would be
+    next to silence: from there on the loudest one is taken, and a warning says so.
+
+    Arguments
+    ---------
+    file : AudioFile
+    warn : bool
+        Whether to warn of channels that cancel each other and of a truncated file.
 
     Yields
     ------
@@ -56,114 +168,81 @@ def read_mono(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
     ValueError
         Where the file holds no samples, or one that is NaN or infinite.
     """
-    start = 0
-    while len(frames := file.read(BLOCK // file.channels, "float32", always_2d=True)):
-        finite = np.isfinite(frames).all(1)  # [T]
-        if not finite.all():
-            second = (start + finite.argmin()) / file.samplerate
-            raise ValueError(
-                f"{file.name} has samples that are NaN or infinite, the first at {second:.2f} s: "
-                "repair the recording first"
+    chosen = None
+    for frames in file.read_blocks():
+        _check_finite(file, frames)
+        if chosen is None and (chosen := _uncancelled(frames)) is not None and warn:
+            logger.warning(
+                f"{file.name}: its channels cancel each other, their mean would lose most of the "
+                f"sound: channel {chosen + 1} alone is taken"
             )
-        start += len(frames)
-        yield frames.mean(1)  # [T]
-    if start == 0:
-        raise ValueError(f"{file.name} holds no samples")
+        yield frames.mean(1) if chosen is None else frames[:, chosen]  # [T]
+    if file.frames_read == 0:
+        raise AudioError(f"{file.name} holds no samples")
+    if file.is_truncated and warn:
+        logger.warning(
+            f"{file.name} is truncated: only its first {file.frames_read / file.samplerate:.2f} s "
+            "are there"
+        )
 
 
-def write_voices(blocks: Iterable[np.ndarray], paths: list[Path], sample_rate: int) -> float:
-    """Write voices as 16-bit wav, whole or not at all, in constant memory.
+def _check_finite(file: AudioFile, frames: np.ndarray) -> None:
+    finite = np.isfinite(frames).all(1)  # [T]
+    if not finite.all():
+        second = (file.frames_read - len(frames) + finite.argmin()) / file.samplerate
+        raise AudioError(
+            f"{file.name} has samples that are NaN or infinite, the first at {second:.2f} s: "
+            "repair the recording first"
+        )
 
-    Whether a voice clips is only known at its end: the samples go through a nameless temporary
-    file in the same folder, which takes 4 bytes a sample and vanishes with the program.
 
-    Arguments
-    ---------
-    blocks : iterable of np.ndarray
-        [T, C] each, full scale is 1.
-    paths : list of Path
-        One a voice. Existing files are replaced; folders are made if need be.
-    sample_rate : int
-        Hz.
+def _uncancelled(frames: np.ndarray) -> int | None:
+    """The loudest channel of `frames` [T, channels] where the mean loses most of their energy.
 
-    Returns
-    -------
-    float
-        The gain given to all voices alike so that none clips, 1 for most recordings.
-
-    Raises
-    ------
-    OSError
-        Where the folder can't be written to, or the disk is full.
+    That is half of what channels that have nothing in common would leave.
     """
-    blocks = iter(blocks)
-    first = next(blocks)  # what can't be separated leaves no folder behind
-    folder = paths[0].parent
+    energies = np.einsum("tc,tc->c", frames, frames)  # [channels]
+    mean = frames.mean(1)  # [T]
+    if mean @ mean < energies.mean() / (2 * len(energies)):
+        return int(energies.argmax())
+    return None
+
+
+def _decoded(path: str | os.PathLike, error: soundfile.LibsndfileError) -> AudioFile:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as spool:
-            peak = _spool(chain([first], blocks), spool)
-            gain = min(1.0, PEAK / peak) if peak else 1.0
-            with whole_or_not_at_all(paths) as partials:
-                _write_wavs(spool, gain, partials, sample_rate)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"the voices can't be written to {folder}: {reason}") from error
-    return gain
+        return AudioFile(path, decode(path))
+    except OSError as other:
+        raise AudioError(f"{_printable(path)} can't be read as audio: {other}") from error
 
 
-def write_wav(path: Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write `waveform` [T] as 16-bit wav, whole or not at all; above full scale it clips."""
-    with whole_or_not_at_all([path]) as (partial,), _told(partial):
-        soundfile.write(partial, waveform.numpy(), sample_rate, subtype="PCM_16", format="WAV")
+def _unreadable(path: str | os.PathLike, error: soundfile.LibsndfileError) -> AudioError:
+    reason = error.error_string.rstrip(".")
+    return AudioError(f"{_printable(path)} can't be read as audio: {reason}")
 
 
-def _spool(blocks: Iterable[np.ndarray], spool: BinaryIO) -> float:
-    """Append `blocks` [T, C] to a file of bare samples; return their peak."""
-    peak = 0.0
-    for block in blocks:
-        peak = max(peak, float(np.abs(block).max(initial=0)))
-        spool.write(np.ascontiguousarray(block, "<f4").data)
-    spool.flush()
-    return peak
+def _printable(path: str | os.PathLike) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _write_wavs(spool: BinaryIO, gain: float, paths: list[Path], sample_rate: int) -> None:
-    num_samples = spool.tell() // (4 * len(paths))
-    kind = "WAV" if 2 * num_samples < WAV_LIMIT else "RF64"
-    for channel, path in enumerate(paths):
-        with (
-            _told(path),
-            soundfile.SoundFile(path, "w", sample_rate, 1, subtype="PCM_16", format=kind) as file,
-        ):
-            for block in _read_spool(spool, len(paths)):
-                file.write(gain * block[:, channel])
+def _unwritten_length(path: str | os.PathLike) -> int | None:
+    """Where a wav file states no bytes of samples though some follow: a recorder died."""
+    with open(path, "rb") as file:
+        header = file.read(2**16)
+    if header[:4] != b"RIFF" or header[8:12] != b"WAVE":
+        return None
+    place = 12
+    while (name := header[place : place + 4]) != b"data":
+        if len(name) < 4 or place + 8 > len(header):
+            return None
+        (size,) = struct.unpack_from("<I", header, place + 4)
+        place += 8 + size + size % 2
+    has_samples = len(header) > place + 8 and header[place + 8 : place + 12] not in CHUNKS
+    return place + 4 if header[place + 4 : place + 8] == bytes(4) and has_samples else None
 
 
-def _read_spool(spool: BinaryIO, num_voices: int) -> Iterator[np.ndarray]:
-    spool.seek(0)
-    while samples := spool.read(4 * num_voices * (BLOCK // num_voices)):
-        yield np.frombuffer(samples, "<f4").reshape(-1, num_voices)  # [T, C]
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what soundfile raises on a full disk into an OSError."""
-    try:
-        yield
-    except (soundfile.LibsndfileError, AssertionError) as error:
-        raise OSError(f"writing {path} failed: is the disk full?") from error
-
-
-@contextmanager
-def whole_or_not_at_all(paths: list[Path]) -> Iterator[list[Path]]:
-    """Give names to write to; at the end the files take their own, on an error they go."""
-    partials = [path.with_name(f".{path.name}.partial") for path in paths]
-    try:
-        yield partials
-        for partial, path in zip(partials, paths, strict=True):
-            os.replace(partial, path)
-    finally:
-        for partial in partials:
-            with suppress(OSError):
-                partial.unlink()
+def _with_length(path: str | os.PathLike, place: int) -> mmap.mmap:
+    """The file with "to the end" for the length at `place`; on disk it stays as it is."""
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    mapped[place : place + 4] = b"\xff" * 4
+    return mapped

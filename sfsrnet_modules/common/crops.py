@@ -6,17 +6,13 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-import soundfile as sf
-from scipy.signal import firwin, resample_poly
 
-from sfsrnet_modules.common import sphere
+from sfsrnet_modules.common.audio_io import AudioFile, count_frames, open_audio
+from sfsrnet_modules.common.resampling import reach, resample
 
 # A speed such as 1.0371 would need a resampling filter of a million taps: the nearest ratio of
 # small numbers is taken, within 0.5 % of the speed asked for.
 MAX_DENOMINATOR = 100
-
-# Half the length of `resample_poly`'s filter, in periods of the lower of both rates.
-HALF_FILTER = 10
 
 
 @lru_cache(maxsize=64)
@@ -69,30 +65,6 @@ def draw_start(rng: np.random.Generator, num_frames: int, num_samples: int, rati
     return int(rng.integers(num_frames - last_frame(num_samples, ratio) + 1))
 
 
-def open_audio(path: str | os.PathLike) -> sf.SoundFile:
-    """Opens a file of any format that libsndfile reads, or of packed SPHERE.
-
-    Arguments
-    ---------
-    path : str or os.PathLike
-
-    Returns
-    -------
-    soundfile.SoundFile
-
-    Raises
-    ------
-    OSError
-        The file is missing or broken.
-    """
-    try:
-        return sf.SoundFile(path)
-    except sf.LibsndfileError as error:
-        if sphere.is_packed(path):
-            return sphere.open_packed(path)
-        raise OSError(f"{path} cannot be read: {error.error_string}") from error
-
-
 def read_audio(
     path: str | os.PathLike,
     sample_rate: int,
@@ -109,7 +81,7 @@ def read_audio(
     Arguments
     ---------
     path : str or os.PathLike
-        File of any format that ``open_audio`` opens.
+        File of any format that :func:`~sfsrnet_modules.common.audio_io.open_audio` opens.
     sample_rate : int
         Wanted sampling rate in Hz, at most the file's.
     start : float
@@ -133,13 +105,15 @@ def read_audio(
 
     Example
     -------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "tone.wav"
-    >>> sf.write(path, np.zeros(16000), 16000)
+    >>> soundfile.write(path, np.zeros(16000), 16000)
     >>> read_audio(path, 8000, start=0.5, num_samples=1000).shape
     (1000,)
     """
     with open_audio(path) as file:
-        last = file.frames if end is None else min(end, file.frames)
+        num_frames = file.frames if num_samples is not None else count_frames(path)
+        last = num_frames if end is None else min(end, num_frames)
         ratio = rate_ratio(file.samplerate, sample_rate, speed)
         first = round(start * file.samplerate)
         if num_samples is None:
@@ -148,23 +122,17 @@ def read_audio(
         _check(path, file, sample_rate, stop, last)
         before, after = _margins(first, last - stop, ratio)
         num_frames = before + stop - first + after
-        try:
-            file.seek(first - before)
-            audio = _read_first_channel(file, num_frames)  # [frames]
-        except sf.LibsndfileError as error:
-            raise OSError(f"{path} is broken: {error.error_string}") from error
-    if len(audio) < num_frames:
-        raise OSError(f"{path} is broken: it ends at {len(audio)} of {num_frames} frames")
-    if ratio == 1:
-        return audio
-    window = _resampling_filter(ratio.denominator, ratio.numerator)
-    resampled = resample_poly(audio, ratio.denominator, ratio.numerator, window=window)
+        file.go_to(first - before)
+        audio = _read_first_channel(file, num_frames)  # [frames]
+        if len(audio) < (before + stop - first if file.length is None else num_frames):
+            raise OSError(f"{path} is broken: it ends at {len(audio)} of {num_frames} frames")
+    resampled = resample(audio, ratio.numerator, ratio.denominator)
     skipped = before * ratio.denominator // ratio.numerator
     return resampled[skipped : skipped + num_samples]
 
 
 def num_resampled(num_frames: int, ratio: Fraction) -> int:
-    """Length of ``num_frames`` after ``resample_poly``, at ``ratio`` frames a sample.
+    """Length of ``num_frames`` after resampling, at ``ratio`` frames a sample.
 
     Example
     -------
@@ -185,27 +153,18 @@ def last_frame(num_samples: int, ratio: Fraction) -> int:
     return math.floor((num_samples - 1) * ratio) + 1 if num_samples else 0
 
 
-def _read_first_channel(file: sf.SoundFile, num_frames: int) -> np.ndarray:
+def _read_first_channel(file: AudioFile, num_frames: int) -> np.ndarray:
     """Frames of the first channel, float32; libsndfile takes long to convert to float itself."""
     if file.subtype == "PCM_16":
-        audio = file.read(num_frames, dtype="int16", always_2d=True)[:, 0]  # [frames]
-        return audio * np.float32(2**-15)
-    return np.ascontiguousarray(file.read(num_frames, dtype="float32", always_2d=True)[:, 0])
-
-
-@lru_cache(maxsize=16)
-def _resampling_filter(up: int, down: int) -> np.ndarray:
-    """`resample_poly`'s own filter, which takes as long to design as to apply."""
-    highest = max(up, down)
-    taps = firwin(2 * HALF_FILTER * highest + 1, 1 / highest, window=("kaiser", 5.0))
-    return taps.astype(np.float32)
+        return file.read(num_frames, "int16")[:, 0] * np.float32(2**-15)  # [frames]
+    return np.ascontiguousarray(file.read(num_frames)[:, 0])
 
 
 def _margins(num_before: int, num_after: int, ratio: Fraction) -> tuple[int, int]:
     """Frames to read before and after a crop, of those there are: none without resampling."""
     if ratio == 1:
         return 0, 0
-    margin = math.ceil(HALF_FILTER * max(ratio, 1))
+    margin = reach(ratio.numerator, ratio.denominator)
     # A multiple of the numerator makes a whole number of samples.
     before = ratio.numerator * min(
         math.ceil(margin / ratio.numerator), num_before // ratio.numerator
@@ -213,7 +172,7 @@ def _margins(num_before: int, num_after: int, ratio: Fraction) -> tuple[int, int
     return before, min(margin, num_after)
 
 
-def _check(path: str | os.PathLike, file: sf.SoundFile, sample_rate: int, stop: int, last: int):
+def _check(path: str | os.PathLike, file: AudioFile, sample_rate: int, stop: int, last: int):
     if file.samplerate < sample_rate:
         raise OSError(
             f"{path} is sampled at {file.samplerate} Hz, {sample_rate} Hz are wanted: "

@@ -1,4 +1,7 @@
-"""Resamples a stream: block by block, with the very samples that the whole would give."""
+"""The one resampler: whole signals, streams, and how much a crop needs around it.
+
+Its filter is that of ``scipy.signal.resample_poly``, with which WSJ0-2mix and LibriMix were made.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -7,7 +10,33 @@ from functools import lru_cache
 import numpy as np
 from scipy.signal import firwin, resample_poly
 
-HALF_FILTER = 10  # periods of the lower rate, as scipy's `resample_poly` has it
+HALF_FILTER = 10  # periods of the lower rate that the filter sees to each side
+
+
+def resample(signal: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Resample a whole signal.
+
+    Arguments
+    ---------
+    signal : np.ndarray
+        [T] or [T, C].
+    from_rate : int
+        Its rate in Hz.
+    to_rate : int
+        Wanted rate in Hz.
+
+    Returns
+    -------
+    np.ndarray
+        [T'] or [T', C], ceil(T * to / from) samples.
+
+    Example
+    -------
+    >>> len(resample(np.zeros(3000, np.float32), 44100, 8000))
+    545
+    """
+    up, down = _ratio(from_rate, to_rate)
+    return signal if up == down else resample_poly(signal, up, down, window=_low_pass(up, down))
 
 
 def resample_blocks(
@@ -15,12 +44,10 @@ def resample_blocks(
 ) -> Iterator[np.ndarray]:
     """Resample a stream of any length in constant memory.
 
-    The filter is that of ``scipy.signal.resample_poly``, with which training data are read too.
-
     Arguments
     ---------
     blocks : iterable of np.ndarray
-        [T, C] each, of any length.
+        [T] or [T, C] each, of any length.
     from_rate : int
         Rate of the blocks in Hz.
     to_rate : int
@@ -29,7 +56,7 @@ def resample_blocks(
     Yields
     ------
     np.ndarray
-        [T', C], float32. Joined they are the resampled joined blocks, ceil(T * to / from) samples.
+        [T'] or [T', C]. Joined they are the very samples of the resampled joined blocks.
 
     Example
     -------
@@ -41,18 +68,22 @@ def resample_blocks(
     if up == down:
         yield from blocks
         return
-    window = _low_pass(up, down)
-    margin = _round_up(math.ceil(HALF_FILTER * max(up, down) / up), down)  # what the filter sees
+    margin = -(-reach(from_rate, to_rate) // down) * down
     held, start = None, 0  # frames not done with, of which `start` are only seen by the filter
     for block in blocks:
         held = block if held is None else np.concatenate([held, block])
         ready = (len(held) - margin) // down * down  # a multiple of `down` starts at a sample
         if ready > start:
-            yield resample_poly(held, up, down, window=window)[_span(start, ready, up, down)]
+            yield resample(held, down, up)[start // down * up : ready // down * up]
             done_with = max(0, ready - margin)
             held, start = held[done_with:], ready - done_with
     if held is not None:
-        yield resample_poly(held, up, down, window=window)[_span(start, None, up, down)]
+        yield resample(held, down, up)[start // down * up :]
+
+
+def reach(from_rate: int, to_rate: int) -> int:
+    """Frames that the filter sees before and after the one where a sample lies."""
+    return math.ceil(HALF_FILTER * max(from_rate / to_rate, 1))
 
 
 def _ratio(from_rate: int, to_rate: int) -> tuple[int, int]:
@@ -60,18 +91,9 @@ def _ratio(from_rate: int, to_rate: int) -> tuple[int, int]:
     return to_rate // common, from_rate // common
 
 
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
-def _span(start: int, stop: int | None, up: int, down: int) -> slice:
-    """Samples that lie at frames `start` to `stop`, both multiples of `down`."""
-    return slice(start // down * up, None if stop is None else stop // down * up)
-
-
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _low_pass(up: int, down: int) -> np.ndarray:
-    """`resample_poly`'s own filter, which would be designed anew for each block."""
+    """`resample_poly`'s own filter, which takes as long to design as to apply."""
     highest = max(up, down)
     taps = firwin(2 * HALF_FILTER * highest + 1, 1 / highest, window=("kaiser", 5.0))
     return taps.astype(np.float32)

@@ -15,6 +15,7 @@ from speechbrain.utils.logger import get_logger
 from torch import Tensor
 
 from sfsrnet_modules.common.preemption import SIGNALS
+from sfsrnet_modules.common.writing import write_whole
 from sfsrnet_modules.evaluation.metrics import (
     band_si_snr_i,
     in_order,
@@ -208,6 +209,4 @@ def _score_voices(
 def write_results(scores: pd.DataFrame, path: Path) -> None:
     """Write a row an item as csv, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    scores.to_csv(partial, float_format="%.3f")
-    partial.replace(path)
+    write_whole(path, scores.to_csv(float_format="%.3f").encode())

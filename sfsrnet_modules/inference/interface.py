@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from soundfile import SoundFile
 from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.utils.data_utils import split_path
 from speechbrain.utils.fetching import fetch
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
 
-from sfsrnet_modules.common.audio_io import open_recording, read_mono, write_voices
+from sfsrnet_modules.common.audio_io import AudioFile, open_audio, read_mono
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.common.resampling import resample_blocks
+from sfsrnet_modules.common.writing import check_names, write_voices
 from sfsrnet_modules.inference.pretrained import PARTS, from_stock
 from sfsrnet_modules.inference.segments import separate_segments
 
@@ -183,7 +183,7 @@ class SFSRNetSeparation(SepformerSeparation):
         if rate not in ("model", "input"):
             raise ValueError(f"rate is {rate!r}: choose 'model' or 'input', the recording's own")
         model_rate = self.hparams.sample_rate
-        with _named(path), open_recording(path) as file:
+        with _named(path), open_audio(path) as file:
             self._tell(file)
             blocks = (torch.from_numpy(mixture) for mixture in self._mixture(file))
             voices = (part.numpy() for part in self.stream(blocks, **options))
@@ -192,7 +192,7 @@ class SFSRNetSeparation(SepformerSeparation):
                 return
             done = 0
             for part in resample_blocks(voices, model_rate, file.samplerate):
-                yield part[: file.tell() - done]  # resampling may have rounded up
+                yield part[: file.frames_read - done]  # resampling may have rounded up
                 done += len(part)
 
     def separate_file(
@@ -266,9 +266,10 @@ class SFSRNetSeparation(SepformerSeparation):
         OSError
             Where the voices can't be written.
         """
-        with open_recording(path) as file:
+        with open_audio(path) as file:
             sample_rate = self.hparams.sample_rate if rate == "model" else file.samplerate
         paths = self.voice_paths(folder, name or Path(path).stem)
+        check_names(paths)
         with closing(self.stream_file(path, rate, **options)) as voices:
             told = _told(voices, lambda num_samples: progress(num_samples / sample_rate))
             gain = write_voices(told, paths, sample_rate)
@@ -285,17 +286,15 @@ class SFSRNetSeparation(SepformerSeparation):
 
     def load_mixture(self, path: str | Path, savedir: str | Path | None = None) -> Tensor:
         """Read a recording as one channel at the model's rate, [1, T]."""
-        with open_recording(self._fetch(path, savedir)) as file:
+        with open_audio(self._fetch(path, savedir)) as file:
             mixture = np.concatenate(list(self._mixture(file)))  # [T]
         return torch.from_numpy(mixture)[None].to(self.device)
 
-    def _mixture(self, file: SoundFile) -> Iterator[np.ndarray]:
+    def _mixture(self, file: AudioFile) -> Iterator[np.ndarray]:
         """Yield a recording as one channel at the model's rate, [T] each."""
-        blocks = (mono[:, None] for mono in read_mono(file))  # [T', 1]
-        for block in resample_blocks(blocks, file.samplerate, self.hparams.sample_rate):
-            yield block[:, 0]
+        return resample_blocks(read_mono(file), file.samplerate, self.hparams.sample_rate)
 
-    def _tell(self, file: SoundFile) -> None:
+    def _tell(self, file: AudioFile) -> None:
         if file.channels > 1:
             logger.info(f"{file.name}: {file.channels} channels averaged to one")
         if file.samplerate < self.hparams.sample_rate:

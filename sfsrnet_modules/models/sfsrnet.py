@@ -6,9 +6,15 @@ from torch import Tensor, nn
 from sfsrnet_modules.models.separator import MaskSeparator
 from sfsrnet_modules.models.super_resolution import SuperResolution
 
+LEVEL = 0.08  # RMS that the networks see, -22 dBFS: two voices of -25 dBFS, as training mixes them
+SILENCE = 1e-8  # RMS, -160 dBFS: what is softer than 24 bits can hold is not brought up to LEVEL
+
 
 class SFSRNet(nn.Module):
     """Joins a separator and the super-resolution network.
+
+    Neither depends on the level and the offset of a recording: each item is brought to one level
+    without its mean, and the estimates back to the scale of the item.
 
     Arguments
     ---------
@@ -53,10 +59,41 @@ class SFSRNet(nn.Module):
         -------
         torch.Tensor
             The separator's estimates with the refined one appended, [E + 1, B, T, C] (without SR
-            [E, B, T, C]). ``[-1]`` is the answer, of exactly the mixture's length.
+            [E, B, T, C]). ``[-1]`` is the answer, of exactly the mixture's length, on the mixture's
+            scale and without offset. Silence gives silence.
         """
+        mixture, gain = to_level(mixture)  # [B, T], [B, 1]
         estimates = self.separator(mixture, all_estimates, block)  # [E, B, T, C]
-        if self.super_resolution is None or block is not None:
-            return estimates
-        refined = self.super_resolution(mixture, estimates[-1])  # [B, T, C]
-        return torch.cat([estimates, refined.unsqueeze(0)])
+        if self.super_resolution is not None and block is None:
+            refined = self.super_resolution(mixture, estimates[-1])  # [B, T, C]
+            estimates = torch.cat([estimates, refined.unsqueeze(0)])
+        return estimates / gain.unsqueeze(2)
+
+
+def to_level(mixture: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring each item of `mixture` to the RMS of ``LEVEL``, without its mean.
+
+    Arguments
+    ---------
+    mixture : torch.Tensor
+        [B, T].
+
+    Returns
+    -------
+    mixture : torch.Tensor
+        [B, T].
+    gain : torch.Tensor
+        What each item was multiplied by, [B, 1].
+
+    Example
+    -------
+    >>> levelled, gain = to_level(torch.tensor([[0.5, 0.3], [0.0, 0.0]]))
+    >>> levelled, gain[0]
+    (tensor([[ 0.0800, -0.0800],
+            [ 0.0000,  0.0000]]), tensor([0.8000]))
+    """
+    # float64: onnxruntime adds up one sample after the other
+    mixture = mixture - mixture.mean(1, keepdim=True, dtype=torch.float64).to(mixture.dtype)
+    power = mixture.square().mean(1, keepdim=True, dtype=torch.float64)  # [B, 1]
+    gain = (LEVEL / power.sqrt().clamp_min(SILENCE)).to(mixture.dtype)
+    return mixture * gain, gain

@@ -76,7 +76,7 @@ def test_first_channel_is_read(tmp_path):
 
 def test_errors_name_the_file_and_the_reason(noise, tmp_path):
     path, _ = noise
-    with pytest.raises(OSError, match=r"gone\.wav cannot be read"):
+    with pytest.raises(OSError, match=r"there is no file .*gone\.wav"):
         read_audio(tmp_path / "gone.wav", 8000)
     with pytest.raises(OSError, match="sampled at 16000 Hz, 44100 Hz are wanted"):
         read_audio(path, 44100)

@@ -249,7 +249,7 @@ def test_packed_discs_without_pyav(wsj0, tmp_path, monkeypatch):
     root, lists = wsj0
     path = next(root.glob("wsj0/si_et_05/*/*.wav"))
     trees.own(path).rename(path.with_suffix(".wv1")).write_bytes(packed_sphere(np.arange(9), RATE))
-    monkeypatch.setattr("sfsrnet_modules.common.sphere.is_installed", lambda: False)
+    monkeypatch.setattr("sfsrnet_modules.common.decoding.is_installed", lambda: False)
     with pytest.raises(ValueError, match=r"\.wv1 is packed with Shorten: `pip install av`"):
         wsj0mix.prepare(root, tmp_path / "out", 8000, lists=lists)
 

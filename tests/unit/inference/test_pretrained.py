@@ -9,7 +9,7 @@ from speechbrain.lobes.models.dual_path import SepformerWrapper
 from sfsrnet_modules.inference.interface import SFSRNetSeparation
 from sfsrnet_modules.inference.pretrained import PARTS, from_stock, load_start, load_stock_weights
 from sfsrnet_modules.models.dual_path import DualPathSeparator
-from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.models.sfsrnet import SFSRNet, to_level
 
 SIZES = {
     "encoder_out_nchannels": 16,
@@ -141,7 +141,7 @@ def test_published_folder_separates_as_speechbrain_does(published, trained):
     (folder / "hyperparams.yaml").write_text(HPARAMS)
     ours = SFSRNetSeparation.from_hparams(folder)
     theirs = SepformerSeparation.from_hparams(str(folder))
-    mixture = torch.randn(2, 4001)
+    mixture, _ = to_level(torch.randn(2, 4001))
     expected = theirs.separate_batch(mixture)
     assert expected.norm() > 0
     assert (ours.separate_batch(mixture) - expected).norm() < 1e-4 * expected.norm()

@@ -62,5 +62,5 @@ def test_crops_equal_the_piece_of_the_whole(noise, sample_rate, end):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(OSError, match=r"none\.wav cannot be read"):
+    with pytest.raises(OSError, match=r"there is no file .*none\.wav"):
         read_noise(tmp_path / "none.wav", 8000, 0.0, 100, 200)

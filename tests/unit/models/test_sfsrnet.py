@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from conftest import tiny_sfsrnet
-from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.models.sfsrnet import SFSRNet, to_level
 
 
 @pytest.mark.parametrize("num_samples", [16, 17, 1001])
@@ -13,20 +13,47 @@ def test_refined_estimate_is_appended(tiny_model, num_samples):
 
 
 def test_without_super_resolution_it_is_the_separator(tiny_model):
-    mixture = torch.randn(2, 500)
+    mixture, _ = to_level(torch.randn(2, 500))
     expected = tiny_model.separator(mixture)
-    assert torch.equal(SFSRNet(tiny_model.separator)(mixture), expected)
+    assert torch.allclose(SFSRNet(tiny_model.separator)(mixture), expected, atol=1e-6)
+
+
+def with_sr_of_its_own(mode: str) -> SFSRNet:
+    """SR starts as the identity: here it does something."""
+    model = tiny_sfsrnet()
+    torch.nn.init.normal_(model.super_resolution.layers[-1].weight, std=0.1)
+    return model.train(mode == "train")
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("offset", [0.0, 0.01, -0.5])
+@pytest.mark.parametrize("level", [-1, -23, -53, -73, -120])  # dBFS
+def test_neither_level_nor_offset_matters(mode, level, offset):
+    if level == -120 and offset:
+        pytest.skip("float32 has 24 bits: beside an offset there is nothing left of this level")
+    model, mixture = with_sr_of_its_own(mode), torch.randn(2, 1003)
+    mixture -= mixture.mean(1, keepdim=True)
+    gain = 10 ** (level / 20)
+    expected, answer = model(mixture), model(gain * mixture + offset) / gain
+    assert (answer - expected).abs().max() < 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_silence_gives_silence(value):
+    assert torch.equal(
+        with_sr_of_its_own("eval")(torch.full((1, 1003), value)), torch.zeros(2, 1, 1003, 2)
+    )
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_batch_of_four_equals_four_of_one(mode):
-    model = tiny_sfsrnet()
-    torch.nn.init.normal_(model.super_resolution.layers[-1].weight, std=0.1)
-    model.train(mode == "train")
-    mixtures = torch.randn(4, 1003)
+    model = with_sr_of_its_own(mode)
+    levels = torch.tensor([[1.0], [0.1], [0.001], [10.0]])
+    mixtures = torch.randn(4, 1003) * levels
     batch = model(mixtures)
     alone = torch.cat([model(mixture[None]) for mixture in mixtures], dim=1)
-    assert (batch - alone).abs().max() < 1e-5 * batch.abs().max()
+    peaks = batch.abs().amax((0, 2, 3))  # [B]
+    assert ((batch - alone).abs().amax((0, 2, 3)) < 1e-5 * peaks).all()
 
 
 def test_three_speakers():

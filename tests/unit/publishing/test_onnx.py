@@ -52,6 +52,11 @@ def test_the_model_that_comes_along_on_real_speech_and_silence(speech, tmp_path)
     assert difference(exported, mixture) < TOLERANCE
 
 
+@pytest.mark.parametrize(("gain", "offset"), [(1e-4, 0.0), (1.0, 0.5), (1e-3, -0.1)])
+def test_levels_and_offsets(exported, gain, offset):
+    assert difference(exported, gain * torch.randn(2, 3001) + offset) < TOLERANCE
+
+
 def test_file_says_its_rate(exported):
     assert exported[1].get_modelmeta().custom_metadata_map["sample_rate"] == "8000"
 
