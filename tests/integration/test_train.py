@@ -101,7 +101,7 @@ def test_evaluating_the_exported_model_gives_the_same_figures(trained, corpus, t
     ("manifest", "data_folder", "message"),
     [
         ("none.csv", "voices", "error: No manifest at"),
-        ("test.csv", "nowhere", "error: .*nowhere.* cannot be read"),
+        ("test.csv", "nowhere", "error: there is no file .*nowhere"),
     ],
 )
 def test_evaluating_nothing_gets_one_line(trained, tmp_path, manifest, data_folder, message):
