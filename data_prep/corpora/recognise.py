@@ -9,6 +9,7 @@ from data_prep.corpora import folder, librimix, listed, speakers, wsj0mix
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.dynamic import DynamicMixing
 from data_prep.mixing.fixed import CroppedMixtures
+from data_prep.mixing.turns import Turns
 
 
 def prepare(
@@ -156,6 +157,7 @@ def train_set(
     seed: int,
     speed: tuple[float, float] | None = None,
     acoustics: Acoustics | None = None,
+    turns: Turns | None = None,
 ) -> Dataset:
     """Makes the training set, of new mixtures in every epoch or of the corpus's own.
 
@@ -168,6 +170,8 @@ def train_set(
         Of ``data_prep.mixing.dynamic.DynamicMixing``.
     acoustics : Acoustics, optional
         Rooms and noise of new mixtures; by default those of the corpus alone.
+    turns : Turns, optional
+        Who speaks when in new mixtures; by default all throughout.
 
     Returns
     -------
@@ -193,6 +197,7 @@ def train_set(
             speed,
             acoustics.train_rooms(),
             acoustics.train_noise(manifests, data_root, noise_root),
+            turns,
         )
     if speed is not None:
         raise ValueError(f"speed is {speed}: fixed mixtures keep theirs, set it to null")

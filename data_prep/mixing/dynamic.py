@@ -10,6 +10,7 @@ from data_prep.mixing.levels import PAUSE_DB, draw_levels_db, peak_scale, rms_db
 from data_prep.mixing.noise import Noise
 from data_prep.mixing.pool import Pool
 from data_prep.mixing.rooms import Rooms
+from data_prep.mixing.turns import Turns
 
 GAP = 0.1  # s of silence between the short utterances that fill a segment: a short natural pause
 
@@ -49,6 +50,8 @@ class DynamicMixing(EpochDataset):
         Where the voices are heard. Levels are those at the microphone, after the room.
     noise : Noise, optional
         What is mixed in.
+    turns : Turns, optional
+        Who speaks when; by default all throughout. The source of who doesn't is zeros.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class DynamicMixing(EpochDataset):
         speed: tuple[float, float] | None = None,
         rooms: Rooms | None = None,
         noise: Noise | None = None,
+        turns: Turns | None = None,
     ):
         super().__init__(num_items)
         self.num_samples = round(segment * sample_rate)
@@ -91,6 +95,7 @@ class DynamicMixing(EpochDataset):
         self.pool = Pool(manifest, sample_rate, GAP, data_root=data_root)
         self.rooms = rooms
         self.noise = noise
+        self.turns = turns
         if self.pool.num_speakers < num_spks:
             raise ValueError(
                 f"{manifest} has {self.pool.num_speakers} speakers, mixtures of {num_spks} need "
@@ -125,13 +130,15 @@ class DynamicMixing(EpochDataset):
         epoch = self.epoch
         rng = np.random.default_rng([self.seed, epoch, index])
         speakers, voices = self._draw_voices(rng)  # [C, T]
-        heard = sources = voices
+        said = voices if self.turns is None else voices * self.turns.draw(rng, *voices.shape)
+        heard = sources = said
         if self.rooms is not None:
-            heard, sources = self.rooms.draw(rng, voices)
+            heard, sources = self.rooms.draw(rng, said)
         mixture = heard.sum(axis=0)  # [T]; by numpy: torch would start threads
         noise = np.float32(0)
         if self.noise is not None:
-            noise = self.noise.draw(rng, mixture, self.pool, speakers)  # [T]
+            loudness = mixture if mixture.any() else voices.sum(axis=0)  # if nobody speaks
+            noise = self.noise.draw(rng, loudness, self.pool, speakers)  # [T]
         scale = np.float32(peak_scale(mixture + noise, sources.T))
         mixture = (heard * scale).sum(axis=0) + noise * scale
         return {

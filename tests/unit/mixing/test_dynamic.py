@@ -17,6 +17,7 @@ from data_prep.mixing.levels import GAIN_DB, LEVEL_DB, PEAK, rms_db
 from data_prep.mixing.noise import Noise
 from data_prep.mixing.pool import Pool
 from data_prep.mixing.rooms import Rooms, make_bank
+from data_prep.mixing.turns import Turns
 from data_prep.scan.scan import scan, usable
 
 # isort: split
@@ -238,19 +239,36 @@ def test_rooms_keep_the_levels_and_add_up(corpus, bank, target):
         assert (rest > 1e-3) == (is_wet and target != "reverberant")
 
 
-def test_rooms_and_noise_are_the_same_with_workers_and_after_a_resume(corpus, bank, hiss):
+def test_rooms_noise_and_turns_are_the_same_with_workers_and_after_a_resume(corpus, bank, hiss):
     noise = Noise(8000, ["recordings", "babble", "coloured"], share=0.7, recordings=hiss)
-    dataset = make(corpus, 12, rooms=Rooms(bank, 8000, "early", 0.7), noise=noise)
+    turns = Turns(8000, {0: 0.2, 1: 0.3}, pause_share=0.5)
+    options = {"rooms": Rooms(bank, 8000, "early", 0.7), "noise": noise, "turns": turns}
+    dataset = make(corpus, 12, **options)
     dataset.set_epoch(3)
     alone = epoch_of(DataLoader(dataset, 4, collate_fn=PaddedBatch))
     workers = epoch_of(DataLoader(dataset, 4, num_workers=2, collate_fn=PaddedBatch))
-    resumed = make(corpus, 12, rooms=Rooms(bank, 8000, "early", 0.7), noise=noise)
+    resumed = make(corpus, 12, **options)
     resumed.set_epoch(3)
     for i in (11, 2):  # in any order
         item = resumed[i]
         assert torch.equal(alone[item["id"]], item["sources"])
         assert torch.equal(dataset[i]["mixture"], item["mixture"])
     assert all(torch.equal(alone[name], workers[name]) for name in alone)
+
+
+def test_voices_that_do_not_speak_are_zeros_and_noise_stays(corpus, hiss):
+    noise = Noise(8000, recordings=hiss)
+    whole, turns = make(corpus, noise=noise), Turns(8000, {0: 0.3, 1: 0.4}, pause_share=0.5)
+    dataset = make(corpus, noise=noise, turns=turns)
+    numbers = [int(item["sources"].any(0).sum()) for item in dataset]
+    assert set(numbers) == {0, 1, 2}
+    for item, everyone, number in zip(dataset, whole, numbers, strict=True):
+        left = item["mixture"] - item["sources"].sum(1)
+        assert left.square().mean() > 0
+        if number == 0:
+            loudness = everyone["sources"].sum(1).square().mean()
+            snr = 10 * torch.log10(loudness / left.square().mean())
+            assert -1 < snr < 16  # as if they spoke, to the limit of the peak
 
 
 def test_pools_that_cannot_be_mixed_are_told(corpus, tmp_path):
