@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from speechbrain.utils.logger import get_logger
 
+from data_prep.corpora.layouts import NOISE
 from data_prep.mixing.drawing import MIN_MIXED, draw_mixtures
 from data_prep.scan import manifests
 from data_prep.scan.scan import scan, usable
@@ -163,6 +164,11 @@ def split_speakers(
 
 def _find_speech(data_folder: Path) -> list[str]:
     names = find_audio(data_folder, "data_folder")
+    noise = {top for name in names if NOISE.fullmatch(top := _speaker(name))}
+    if noise:
+        message = "%s in %s is noise and no speaker, it is left out: noise_folder mixes it in"
+        logger.warning(message, ", ".join(sorted(noise)), data_folder)
+        names = [name for name in names if _speaker(name) not in noise]
     if not any("/" in name for name in names):
         raise ValueError(
             f"The audio files lie directly in {data_folder}, so that their speakers are unknown: "

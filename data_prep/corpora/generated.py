@@ -1,11 +1,15 @@
 """Mixtures that were generated as files: a folder for the mixtures, one for each source."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
+from speechbrain.utils.logger import get_logger
 
 from data_prep.scan.scan import HARMLESS, insist, scan
+
+logger = get_logger(__name__)
 
 
 def generated_part(
@@ -31,7 +35,7 @@ def generated_part(
     sources : list of str
         Names of the folders of sources.
     speakers_of : callable
-        Of a mixture's name; the speakers' names.
+        Of a mixture's name; the speakers' names, fewer than there are sources where it tells none.
     sample_rate : int
         Hz, of every file.
     output_folder : Path
@@ -62,10 +66,32 @@ def generated_part(
     together = pd.concat([mixed, files], ignore_index=True)
     insist(together, sample_rate, output_folder, "generate the corpus again, or complete the copy")
     table = pd.DataFrame({"ID": stems, "duration": mixed["duration"], "wav_mix": mixed["wav"]})
+    speakers = _by_name(speakers_of, [names[folder] for folder in sources])
     for c, folder in enumerate(sources):
-        table[f"speaker_{c + 1}"] = [speakers_of(stem)[c] for stem in stems]
+        table[f"speaker_{c + 1}"] = speakers[c]
         table[f"wav_{c + 1}"] = [f"$data_root/{name}" for name in names[folder]]
+    num_unknown = sum(len(speakers_of(stem)) < len(sources) for stem in stems)
+    if num_unknown:
+        message = (
+            "The names of %d of %d mixtures in %s (the first %s) tell no speakers as the published "
+            "ones do: each file of a source is taken for a speaker of its own"
+        )
+        logger.warning(message, num_unknown, len(stems), part, stems[0])
     return table, files
+
+
+def _by_name(of: Callable[[str], list[str]], names: list[list[str]]) -> list[list[str]]:
+    """What mixtures' names say of their sources, or the path of each where they say nothing.
+
+    `names` are those of the sources' files, a list a source with one a mixture; so is the result.
+    """
+    columns = [[str(Path(name).with_suffix("")) for name in of_source] for of_source in names]
+    for i, name in enumerate(names[0]):
+        found = of(Path(name).stem)
+        if len(found) >= len(columns):
+            for column, known in zip(columns, found, strict=False):
+                column[i] = known
+    return columns
 
 
 def longest_cuts(
@@ -78,7 +104,7 @@ def longest_cuts(
     table, files : pd.DataFrame
         Of ``generated_part``.
     utterances_of : callable
-        Of a mixture's name; the utterances' names.
+        Of a mixture's name; the utterances' names, fewer than sources where it tells none.
 
     Returns
     -------
@@ -86,12 +112,9 @@ def longest_cuts(
         The pool, see ``data_prep.mixing.pool``.
     """
     num_spks = len(files) // len(table)
-    origin = [(stem, c) for c in range(num_spks) for stem in table["ID"]]
     speakers = [table[f"speaker_{c + 1}"] for c in range(num_spks)]
-    pool = files.assign(
-        ID=[utterances_of(stem)[c] for stem, c in origin],
-        speaker=pd.concat(speakers, ignore_index=True),
-    )
+    utterances = _by_name(utterances_of, files["ID"].to_numpy().reshape(num_spks, -1).tolist())
+    pool = files.assign(ID=list(chain(*utterances)), speaker=pd.concat(speakers, ignore_index=True))
     pool = pool[~pool["problem"].isin(HARMLESS)].sort_values("duration", kind="stable")
     pool = pool.drop_duplicates("ID", keep="last").sort_values("ID", ignore_index=True)
     return pool.drop(columns=["channels", "problem"])

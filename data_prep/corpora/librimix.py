@@ -13,6 +13,7 @@ LibriMix publish as metadata.
 import argparse
 import itertools
 import os
+import re
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -32,6 +33,7 @@ from sfsrnet_modules.common.crops import num_resampled, rate_ratio, read_audio
 from sfsrnet_modules.common.writing import write_wav
 
 RATE = 16000  # Hz, of LibriSpeech and of WHAM's noise here
+NAME = re.compile(r"\d+-\d+-\d+(_\d+-\d+-\d+)*")  # speaker-chapter-utterance of each source
 TYPES = ("clean", "both", "single")  # of mixtures: voices; voices and noise; one voice and noise
 TRAIN_PARTS = ("train-360", "train-100")
 SUBSETS = {
@@ -202,14 +204,14 @@ def _from_generated(
 
 
 def utterances_of(mixture: str) -> list[str]:
-    """Utterances that the name of a mixture is made of.
+    """Utterances that the name of a mixture is made of; none in names of other kinds.
 
     Example
     -------
-    >>> utterances_of("4077-13754-0001_5142-33396-0065")
-    ['4077-13754-0001', '5142-33396-0065']
+    >>> utterances_of("4077-13754-0001_5142-33396-0065"), utterances_of("call_0001")
+    (['4077-13754-0001', '5142-33396-0065'], [])
     """
-    return mixture.split("_")
+    return mixture.split("_") if NAME.fullmatch(mixture) else []
 
 
 def speakers_of(mixture: str) -> list[str]:

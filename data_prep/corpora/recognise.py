@@ -1,11 +1,12 @@
 """Recognises a corpus by its folder, prepares it, and makes the sets to train and to test on."""
 
 import os
+from itertools import chain
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from data_prep.corpora import folder, librimix, listed, speakers, wsj0mix
+from data_prep.corpora import folder, layouts, librimix, listed, speakers, wsj0mix
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.dynamic import DynamicMixing
 from data_prep.mixing.fixed import CroppedMixtures
@@ -66,6 +67,11 @@ def prepare(
     if mode not in ("min", "max"):
         raise ValueError(f"mode is {mode}: set it to min or max")
     corpus = recognise(Path(data_folder), lists)
+    if corpus in ("wham", "whamr"):
+        raise ValueError(
+            f"{data_folder} holds WHAM!'s mixtures, which are not read: mix WSJ0 or a folder of "
+            "speakers with its noise instead, as noise_folder"
+        )
     if corpus == "wsj0mix":
         if mixture != "clean":
             raise ValueError(
@@ -102,7 +108,7 @@ def prepare(
 
 
 def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
-    """Tells a corpus by the lists, or by the names of the folders in it.
+    """Tells a corpus by the lists, or by the names of the folders in it, above it and below it.
 
     Arguments
     ---------
@@ -113,12 +119,14 @@ def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
     Returns
     -------
     str
-        "wsj0mix", "librimix", "listed" or "folder".
+        "wsj0mix", "librimix", "wham", "whamr" (see ``data_prep.corpora.layouts``), "listed", or
+        "folder" of speakers.
 
     Raises
     ------
     ValueError
-        There is no such folder, the lists are of no corpus, or a corpus needs its lists.
+        There is no such folder, the lists are of no corpus, a corpus needs its lists, or another
+        folder was meant, which is named.
     """
     if not data_folder.is_dir():
         raise ValueError(f"No folder at {data_folder}: set data_folder to where the corpus is")
@@ -126,23 +134,35 @@ def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
         return _of_lists(Path(lists))
     if listed.is_listed(data_folder):
         return "listed"
-    if _has(data_folder, "*speakers/wav*k/*/tr/mix"):
-        return "wsj0mix"
-    if any(_has(data_folder, f"Libri*Mix/wav*k/*/{part}/s1") for part in librimix.SUBSETS):
-        return "librimix"
+    generated = layouts.generated_corpus(data_folder)
+    if generated is not None:
+        return generated
     if any(_has(data_folder, f"*/*/{name}/*") for name in ("si_tr_s", "SI_TR_S")):
         raise ValueError(
             f"{data_folder} is WSJ0 itself: set lists to the folder of the published lists of "
             "WSJ0-2mix (mix_2_spk_tr.txt, activlev_si_tr_s.txt and so on)"
         )
-    subsets = [name for name in librimix.SUBSETS.values() if (data_folder / name).is_dir()]
+    _refuse_librispeech(data_folder.absolute())
+    return "folder"
+
+
+def _refuse_librispeech(data_folder: Path) -> None:
+    """Stops at LibriSpeech itself, above it, and where chapters would be taken for speakers."""
+    is_subset = layouts.LIBRISPEECH.fullmatch
+    for above in data_folder.parents[:2]:
+        if is_subset(above.name):
+            raise ValueError(
+                f"{data_folder} is of one speaker of LibriSpeech: set data_folder to {above}"
+            )
+    inside = chain(data_folder.glob("*"), data_folder.glob("*/*"))
+    subsets = [path for path in inside if is_subset(path.name) and path.is_dir()]
+    subsets.sort(reverse=True)  # those to train on first
     if subsets:
         raise ValueError(
-            f"{data_folder} is LibriSpeech itself: set data_folder to one part of it, such as "
-            f"{data_folder / subsets[0]}, or lists to the folder of the published lists of "
-            "Libri2Mix (libri2mix_test-clean.csv and so on)"
+            f"{subsets[0].parent} is LibriSpeech itself: set data_folder to one part of it, such "
+            f"as {subsets[0]}, or lists to the folder of the published lists of Libri2Mix "
+            "(libri2mix_test-clean.csv and so on)"
         )
-    return "folder"
 
 
 def train_set(

@@ -13,6 +13,7 @@ clustering publish.
 import argparse
 import itertools
 import os
+import re
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -35,6 +36,8 @@ PARTS = {"train.csv": "tr", "valid.csv": "cv", "test.csv": "tt"}
 PUBLISHED = {"train.csv": 20000, "valid.csv": 5000, "test.csv": 3000}
 RATE = 16000  # Hz, of WSJ0
 PEAK = 0.9  # of full scale, of each mixture or its loudest source
+SOURCE = r"[0-9a-z]{8}_-?\d[\d.e+-]*"  # utterance and gain, of which a mixture's name is made
+NAME = re.compile(f"{SOURCE}(_{SOURCE})*", re.I)
 SUBSETS = ("si_tr_s", "si_dt_05", "si_et_05")  # folders of WSJ0 that the lists draw from
 SUFFIXES = (".wav", ".wv1", ".flac", ".sph")  # the first that is there is taken
 
@@ -128,14 +131,14 @@ def _from_generated(
 
 
 def utterances_of(mixture: str) -> list[str]:
-    """Utterances that the name of a mixture is made of, between their gains.
+    """Utterances that the name of a mixture is made of, between their gains; none in other names.
 
     Example
     -------
-    >>> utterances_of("01to030v_0.76421_20ga010m_-0.76421")
-    ['01to030v', '20ga010m']
+    >>> utterances_of("01to030v_0.76421_20ga010m_-0.76421"), utterances_of("call_0001")
+    (['01to030v', '20ga010m'], [])
     """
-    return mixture.split("_")[::2]
+    return mixture.split("_")[::2] if NAME.fullmatch(mixture) else []
 
 
 def speakers_of(mixture: str) -> list[str]:
