@@ -10,7 +10,7 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 import speechbrain as sb
 
 from sfsrnet_modules.apps.example import write_example
-from sfsrnet_modules.common.hparams import load_hparams, one_line_errors
+from sfsrnet_modules.common.hparams import load_hparams, one_line_errors, save_hparams
 from sfsrnet_modules.inference.pretrained import load_start
 from sfsrnet_modules.publishing.export import export_run
 from sfsrnet_modules.publishing.run import TrainingRun
@@ -32,13 +32,16 @@ def run(arguments: list[str]) -> None:
         distributed.adopt_slurm()
         hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
         run_opts = distributed.join_group(run_opts)
+        output = hparams["output_folder"]
         with distributed.ending_together():
-            sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-        distributed.check_shared(hparams["output_folder"])
-        distributed.on_main(hparams["prepare"])
+            sb.create_experiment_directory(output)
+        distributed.check_shared(output)
+        distributed.on_main(save_hparams, output, hparams_file, overrides)
+        corpus = hparams["corpus"]
+        distributed.on_main(corpus.prepare)
         with distributed.ending_together():
-            names = ("train_set", "valid_set", "test_set")
-            train_set, valid_set, test_set = (hparams[name]() for name in names)
+            train_set, valid_set = corpus.train_set(), corpus.valid_set()
+            test_set = corpus.test_set()
             if hparams["start_from"] is not None:
                 load_start(hparams["model"], hparams["start_from"])
             brain = Separation(

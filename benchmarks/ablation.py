@@ -57,7 +57,7 @@ def run_table(args: argparse.Namespace, extra: dict[str, str]) -> None:
     if args.data_folder is None:
         raise ValueError("no --data_folder given: name a folder of speech, as for train.py")
     for seed in args.seeds:  # once: rows that are trained at the same time share the manifests
-        build(ROWS[keys[0]], options(args, seed, extra))["prepare"]()
+        build(ROWS[keys[0]], options(args, seed, extra))["corpus"].prepare()
     jobs = [(key, seed) for seed in args.seeds for key in keys]
     with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(jobs), unit="row") as bar:
         for key, _ in zip(

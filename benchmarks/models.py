@@ -9,12 +9,12 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 # isort: split
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml import YAML
 from torch import nn
 
 from benchmarks.about import ROOT
 from benchmarks.rows import AS_SMALL, DPRNN, SMALL, SMALL_DPRNN, Row
 from benchmarks.speed_cases import DEVICE, interleaved
+from sfsrnet_modules.common.hparams import read_hparams, read_yaml
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 
 LOADING = Lock()
@@ -29,7 +29,7 @@ def options_of(row: Row) -> dict[str, str]:
 @cache
 def shared_options() -> dict[str, str]:
     """What all rows take from small.yaml."""
-    keys = YAML().load((ROOT / SMALL).read_text(encoding="utf-8"))
+    keys = read_yaml(read_hparams(ROOT / SMALL))
     return {key: _plain(keys[key]) for key in AS_SMALL}
 
 
@@ -42,8 +42,8 @@ def build(row: Row, extra: dict[str, str] | None = None) -> dict:
     options = {"data_folder": "/nowhere", **options_of(row), **(extra or {})}
     overrides = "\n".join(f"{key}: {value}" for key, value in options.items())
     # one at a time: HyperPyYAML keeps its constructors in a class that all threads share
-    with LOADING, open(ROOT / row.file, encoding="utf-8") as file:
-        return load_hyperpyyaml(file, overrides, overrides_must_match=True)
+    with LOADING:
+        return load_hyperpyyaml(read_hparams(ROOT / row.file), overrides, overrides_must_match=True)
 
 
 def size(hparams: dict) -> dict[str, int]:

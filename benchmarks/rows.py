@@ -125,7 +125,7 @@ ROWS = {
     ),
     "size-convtasnet": Row(
         "Conv-TasNet",
-        {"filters": "256", "kernel": "64", "bottleneck": "64", "hidden": "284"} | NO_SR,
+        {"filters": "256", "kernel": "64", "width": "64", "hidden": "284"} | NO_SR,
         CONV_TASNET,
     ),
 }

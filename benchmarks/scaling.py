@@ -19,6 +19,7 @@ from torch import distributed, nn
 
 from benchmarks.about import facts, table
 from conftest import ROOT
+from sfsrnet_modules.common.hparams import read_hparams
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 from tests.integration.ranks import _environment, _free_port, server
 
@@ -163,8 +164,8 @@ def _work(kind: str, rank: int, num_ranks: int, port: int, results) -> None:
 
 
 def _paper() -> dict:
-    with open(ROOT / "hparams/sfsrnet.yaml", encoding="utf-8") as file:
-        return load_hyperpyyaml(file, f"data_folder: none\nsave_folder: {tempfile.gettempdir()}")
+    overrides = f"data_folder: none\nsave_folder: {tempfile.gettempdir()}"
+    return load_hyperpyyaml(read_hparams(ROOT / "hparams/sfsrnet.yaml"), overrides)
 
 
 def _all_reduce(model: nn.Module) -> Callable:

@@ -51,6 +51,7 @@ from benchmarks.speed_cases import (
     separating,
     training,
 )
+from sfsrnet_modules.common.hparams import read_hparams
 from sfsrnet_modules.evaluation.complexity import macs_per_second
 from sfsrnet_modules.evaluation.metrics import in_order, si_snrs
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
@@ -200,7 +201,7 @@ def bfloat16_on_speech(data_folder: str | None) -> str:
     load = partial(SFSRNetSeparation.from_hparams, source=str(DEFAULT_MODEL))
     models = [load(run_opts={"precision": precision}) for precision in ("fp32", "bf16")]
     with tempfile.TemporaryDirectory() as folder:
-        items = list(speech(folder, data_folder, num_test=10)["test_set"]())
+        items = list(speech(folder, data_folder, num_test=10)["corpus"].test_set())
     moved = []
     for item in items:
         estimates = [model.separate_batch(item["mixture"][None])[0] for model in models]  # [T, C]
@@ -256,7 +257,7 @@ def loader_section(data_folder: str | None) -> dict:
     step = training("SepFormer 26 M")
     with tempfile.TemporaryDirectory() as folder:
         params = speech(folder, data_folder or write_voices(Path(folder) / "voices"))
-        dataset = params["train_set"]()
+        dataset = params["corpus"].train_set()
         options = params["train_loader"] | {"batch_size": 1, "num_workers": 1}
         batches = iter(DataLoader(dataset, **options))
         next(batches)  # the worker's start is not the loader's speed
@@ -284,9 +285,8 @@ def speech(folder: str, data_folder: str | Path, num_test: int = 1) -> dict:
     """The configuration of the SepFormer, its data prepared in `folder`."""
     overrides = {"data_folder": str(data_folder), "output_folder": folder, "num_valid": 1}
     overrides |= {"segment": TRAIN_SEGMENT, "num_test": num_test}
-    with open(ROOT / "hparams/sepformer.yaml", encoding="utf-8") as file:
-        params = load_hyperpyyaml(file, overrides)
-    params["prepare"]()
+    params = load_hyperpyyaml(read_hparams(ROOT / "hparams/sepformer.yaml"), overrides)
+    params["corpus"].prepare()
     return params
 
 

@@ -14,6 +14,7 @@ from speechbrain.lobes.models.dual_path import SepformerWrapper
 from torch import Tensor, nn
 
 from benchmarks.about import ROOT
+from sfsrnet_modules.common.hparams import read_hparams
 from sfsrnet_modules.common.precision import emulates_bfloat16
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -22,8 +23,7 @@ RATE = 8000  # Hz
 
 @cache
 def hparams(name: str) -> dict:
-    with open(ROOT / f"hparams/{name}.yaml", encoding="utf-8") as file:
-        return load_hyperpyyaml(file, "data_folder: /nowhere")
+    return load_hyperpyyaml(read_hparams(ROOT / f"hparams/{name}.yaml"), "data_folder: /nowhere")
 
 
 def ours(name: str) -> nn.Module:

@@ -36,8 +36,6 @@ import soundfile as sf
 from scipy.signal import butter, resample_poly, sosfilt
 from tqdm import tqdm
 
-from data_prep.corpora import recognise as corpora
-
 logger = logging.getLogger(__name__)
 
 
@@ -172,28 +170,25 @@ def corpus_folder(cache_folder: str, sample_rate: int) -> Path:
     return Path(cache_folder).resolve() / f"mini-{sample_rate}"
 
 
-def prepare(data_folder: str, cache_folder: str, sample_rate: int, **arguments) -> None:
-    """Makes the manifests, having built the corpus where `data_folder` is the mini corpus.
+def fetch(data_folder: str, sample_rate: int, cache_folder: str) -> None:
+    """Build the mini corpus where `data_folder` is its folder; any other must be there already.
 
     Arguments
     ---------
     data_folder : str
-        ``<cache_folder>/mini-<sample_rate>``, or any other folder of speech, which must be there.
-    cache_folder : str
-        Where the corpus is built.
+        ``<cache_folder>/mini-<sample_rate>``, or another corpus.
     sample_rate : int
         Hz.
-    **arguments
-        Of :func:`data_prep.corpora.recognise.prepare`.
+    cache_folder : str
+        Where the mini corpus is built.
 
     Raises
     ------
     ValueError
-        The corpus cannot be built, or the folder not be used.
+        The corpus cannot be built.
     """
     if Path(data_folder).resolve() == corpus_folder(cache_folder, sample_rate):
         build(cache_folder, sample_rate)
-    corpora.prepare(data_folder, sample_rate=sample_rate, **arguments)
 
 
 def is_whole(corpus: Path) -> bool:

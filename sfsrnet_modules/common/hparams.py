@@ -1,4 +1,8 @@
-"""Reads the command line and the yaml file; turns bad input into one line."""
+"""Reads the command line and the yaml file; turns bad input into one line.
+
+A yaml file is complete, or a variant of another: its first key `base` names that file, and its
+other keys take the place of the base's.
+"""
 
 import argparse
 import difflib
@@ -6,11 +10,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
 
 import speechbrain as sb
 import torch
-from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml import YAMLError
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
 NO_DATA = (
@@ -46,13 +52,13 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     try:
-        overrides = "\n".join([overrides, *_shared_options(hparams_file, run_opts)]).strip()
-        with open(hparams_file, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, overrides, overrides_must_match=True)
+        text = read_hparams(hparams_file)
+        overrides = "\n".join([overrides, *_shared_options(text, run_opts)]).strip()
+        hparams = load_hyperpyyaml(text, overrides, overrides_must_match=True)
     except FileNotFoundError as error:
         raise ValueError(
-            f"there is no file {hparams_file}: the first argument is a yaml file, for instance "
-            "hparams/mini.yaml"
+            f"there is no file {error.filename}: the first argument is a yaml file, for instance "
+            "hparams/mini.yaml, and its base lies beside it"
         ) from error
     except YAMLError as error:
         reason = " ".join(str(error).split())
@@ -61,7 +67,12 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
             f"{reason}"
         ) from error
     except KeyError as error:
-        raise ValueError(_unknown_key(str(error), hparams_file)) from error
+        unknown = re.search(r"Override '(.*?)' not found", str(error)).group(1)
+        hint = _closest(unknown, _keys(text), "--")
+        raise ValueError(
+            f"--{unknown} is neither a key of {hparams_file} nor a run option of SpeechBrain: "
+            f"{hint}"
+        ) from error
     except ValueError as error:
         if "'data_folder' is a !PLACEHOLDER" in str(error):
             raise ValueError(NO_DATA.format(file=hparams_file)) from error
@@ -69,27 +80,90 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     return hparams_file, run_opts, overrides, hparams
 
 
-def _shared_options(hparams_file: str, run_opts: RunOptions) -> list[str]:
+def read_hparams(hparams_file: str | Path) -> str:
+    """Return the text of a yaml file, complete: a variant's keys in the place of its base's.
+
+    A key is replaced as a whole, objects too: HyperPyYAML's overrides would keep the base's class.
+
+    Arguments
+    ---------
+    hparams_file : str or Path
+        A complete file, or a variant with a key `base`: a file beside it, itself either.
+
+    Returns
+    -------
+    str
+        For ``load_hyperpyyaml``. A complete file as it is, a variant without its comments.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file, or no such base.
+    ValueError
+        A key of the variant is not one of the base, and nothing refers to it: it is misspelt.
+    """
+    hparams_file = Path(hparams_file)
+    text = hparams_file.read_text(encoding="utf-8")
+    variant = read_yaml(text)
+    if "base" not in variant:
+        return text
+    base_file = hparams_file.parent / variant.pop("base")
+    merged = read_yaml(read_hparams(base_file))
+    known = list(merged)
+    merged.update(variant)
+    text = _dump(merged)
+    for key in variant:
+        if key not in known and f"<{key}>" not in text:
+            raise ValueError(
+                f"{key} in {hparams_file} is no key of {base_file}, and nothing refers to it: "
+                f"{_closest(key, known)}"
+            )
+    return text
+
+
+def save_hparams(folder: str | Path, hparams_file: str | Path, overrides: str) -> None:
+    """Write ``hyperparams.yaml`` of a training: complete, its references resolved.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The output folder.
+    hparams_file : str or Path
+        Where the configuration is from.
+    overrides : str
+        What the command line changed in it.
+    """
+    resolved = resolve_references(read_hparams(hparams_file), overrides).getvalue()
+    head = f"# Written by train.py from:\n# {Path(hparams_file).resolve()}\n"
+    Path(folder, "hyperparams.yaml").write_text(head + resolved, encoding="utf-8")
+
+
+def read_yaml(text: str) -> dict:
+    """Read yaml with HyperPyYAML's tags; comments would lose their places when it is written."""
+    return YAML().load(re.sub(r"\s+#.*", "", text))
+
+
+def _dump(tree: dict) -> str:
+    text = StringIO()
+    YAML().dump(tree, text)
+    return text.getvalue()
+
+
+def _shared_options(text: str, run_opts: RunOptions) -> list[str]:
     """The options given that are SpeechBrain's and keys of the file: the run's copy shows them."""
     return [
-        f"{key}: {getattr(run_opts, key)}"
-        for key in _keys(hparams_file)
-        if key in run_opts.overridden_args
+        f"{key}: {getattr(run_opts, key)}" for key in _keys(text) if key in run_opts.overridden_args
     ]
 
 
-def _keys(hparams_file: str) -> list[str]:
-    with open(hparams_file, encoding="utf-8") as file:
-        return re.findall(r"^(\w+):", file.read(), flags=re.MULTILINE)
+def _keys(text: str) -> list[str]:
+    return re.findall(r"^(\w+):", text, flags=re.MULTILINE)
 
 
-def _unknown_key(message: str, hparams_file: str) -> str:
-    """Name the key, and the one that was probably meant. `message` is HyperPyYAML's."""
-    unknown = re.search(r"Override '(.*?)' not found", message).group(1)
-    known = _keys(hparams_file)
+def _closest(unknown: str, known: list[str], dashes: str = "") -> str:
+    """Name the key that was probably meant, or all of them."""
     close = difflib.get_close_matches(unknown, known, n=1)
-    hint = f"did you mean --{close[0]}?" if close else f"its keys are {', '.join(known)}"
-    return f"--{unknown} is neither a key of {hparams_file} nor a run option of SpeechBrain: {hint}"
+    return f"did you mean {dashes}{close[0]}?" if close else f"its keys are {', '.join(known)}"
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from torch import nn
 
-from sfsrnet_modules.common.hparams import one_line_errors
+from sfsrnet_modules.common.hparams import one_line_errors, read_hparams, read_yaml
 from sfsrnet_modules.models.weights import WEIGHTS, save_weights
 from sfsrnet_modules.publishing.model_card import LICENSE, model_card, read_note
 from sfsrnet_modules.publishing.onnx import export_onnx
-from sfsrnet_modules.publishing.run import TrainingRun, read_yaml
+from sfsrnet_modules.publishing.run import TrainingRun
 
 HPARAMS = "hyperparams.yaml"  # SpeechBrain's name
 OLD_WEIGHTS = "model.ckpt"  # of folders written before; they load as ever
@@ -135,8 +135,9 @@ def export_run(
 
 def _model_hparams(hparams_file: str | Path, overrides: str | dict) -> str:
     """Cut out of a training's configuration what builds the model, as text."""
-    with open(hparams_file, encoding="utf-8") as file:
-        resolved = resolve_references(file, overrides, overrides_must_match=True).getvalue()
+    resolved = resolve_references(
+        read_hparams(hparams_file), overrides, overrides_must_match=True
+    ).getvalue()
     training = read_yaml(resolved)
     kept = {key: training[key] for key in ("sample_rate", "num_spks", "model")}
     text = StringIO()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 from hyperpyyaml import resolve_references
-from ruamel.yaml import YAML
 from speechbrain.utils.checkpoints import Checkpoint, average_state_dicts
 from torch import Tensor
 
+from sfsrnet_modules.common.hparams import read_hparams, read_yaml
 from sfsrnet_modules.training.checkpoints import WholeCheckpointer, damage
 from sfsrnet_modules.training.ema import weights_of_average
 from sfsrnet_modules.training.epoch_counter import saved_epoch
@@ -161,7 +161,7 @@ class TrainingRun:
 
     def _changes(self, origin: Path) -> dict:
         """Top-level values that the yaml file `origin` alone would not give; required first."""
-        text = origin.read_text(encoding="utf-8")
+        text = read_hparams(origin)
         required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
         changes = {key: self.hparams[key] for key in required if key in self.hparams}
         resolved = _resolve(text, changes)
@@ -189,8 +189,3 @@ def _as_option(key: str, value) -> str:
         return "null"
     is_path = key.endswith("_folder") or str(value).startswith(("/", ".."))
     return Path(value).name if is_path else str(value)
-
-
-def read_yaml(text: str) -> dict:
-    """Read yaml with HyperPyYAML's tags; comments would lose their places when it is written."""
-    return YAML().load(re.sub(r"\s+#.*", "", text))

@@ -6,6 +6,7 @@ import pytest
 
 from conftest import ROOT
 from data_prep.corpora import librimix, wsj0mix
+from sfsrnet_modules.common.hparams import read_hparams, read_yaml
 
 READMES = sorted((ROOT / "recipes").glob("*/*/README.md"))
 
@@ -37,7 +38,7 @@ def test_commands_are_taken(path, monkeypatch):
 def load_keys(arguments: list[str]) -> None:
     """Check that every option is a top-level key, and that the data's own agree."""
     hparams_file, options = arguments[0], arguments[1:]
-    known = set(re.findall(r"^(\w+):", (ROOT / hparams_file).read_text(), flags=re.MULTILINE))
+    known = read_yaml(read_hparams(ROOT / hparams_file)).keys()
     keys = [option.removeprefix("--") for option in options[::2]]
     assert len(options) % 2 == 0 and set(keys) <= known, arguments
 

@@ -7,9 +7,11 @@ from hyperpyyaml import load_hyperpyyaml
 from benchmarks.models import build as build_row
 from benchmarks.rows import ROWS, TABLES
 from conftest import ROOT
+from sfsrnet_modules.common.hparams import read_hparams, read_yaml
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 
-FILES = sorted((ROOT / "hparams").glob("*.yaml"))
+FULL = ROOT / "hparams/sfsrnet.yaml"
+FILES = sorted(FULL.parent.glob("*.yaml"))
 SAME_RATE = "rates: [8000, 8000, 8000, 8000, 8000, 8000, 8000, 8000]"
 # name: (overrides of sfsrnet.yaml, parameters in M), the paper's table 3 but for SepFormer's row
 ABLATION = {
@@ -22,8 +24,8 @@ ABLATION = {
 
 
 def build(name: str, overrides: str = "") -> dict:
-    with open(ROOT / "hparams" / name, encoding="utf-8") as file:
-        return load_hyperpyyaml(file, f"data_folder: /nowhere\n{overrides}")
+    text = read_hparams(ROOT / "hparams" / name)
+    return load_hyperpyyaml(text, f"data_folder: /nowhere\n{overrides}")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -38,6 +40,31 @@ def test_builds_and_trains_on_a_quarter_of_a_second(path):
     assert len(terms) == model.separator.num_estimates + has_refined
     assert len(hparams["rates"]) == model.separator.num_estimates
     assert all(p.grad is not None for p in model.parameters())
+
+
+COMPLETE = {  # of other architectures: what they have no use for
+    "dprnn.yaml": {"transformer", "layers", "heads", "ffn"},
+    "convtasnet.yaml": {
+        *("transformer", "chunk", "layers", "heads", "ffn"),
+        *("head", "shared_head", "every_block", "checkpointing"),
+    },
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_variant_holds_only_what_differs(path):
+    own, base = read_yaml(path.read_text()), read_yaml(read_hparams(FULL))
+    if path.name in COMPLETE:
+        assert base.keys() - own.keys() == COMPLETE[path.name]
+    elif path != FULL:
+        assert next(iter(own)) == "base"
+        assert [key for key, value in own.items() if key in base and value == base[key]] == []
+
+
+def test_the_frame_of_sr_is_32_ms_at_any_rate():
+    hparams = build("sfsrnet.yaml", "sample_rate: 16000\nrates: [16000]\nevery_block: False")
+    assert (hparams["sr"].n_fft, hparams["sr"].hop) == (512, 128)
+    assert build("sfsrnet.yaml")["sr"].n_fft == 256
 
 
 @pytest.mark.parametrize("row", ABLATION)

@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from hyperpyyaml import load_hyperpyyaml
 
 from conftest import ROOT
-from sfsrnet_modules.common.hparams import load_hparams
+from sfsrnet_modules.common.hparams import load_hparams, read_hparams, read_yaml, save_hparams
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,66 @@ def test_options_of_speechbrain_that_are_keys_are_kept_with_the_run(monkeypatch)
     _, run_opts, overrides, hparams = load_hparams(arguments)
     assert run_opts.precision == hparams["precision"] == "bf16"
     assert sorted(overrides.splitlines()) == ["precision: bf16", "seed: 5"]
+
+
+# --- Variants -----------------------------------------------------------------------------------
+
+BASE = """
+size: 2  # of the base
+counter: !new:collections.Counter
+    a: !ref <size>
+twice: !ref <size> * 2
+"""
+
+
+def variant(folder: Path, text: str) -> Path:
+    (folder / "base.yaml").write_text(BASE)
+    (folder / "variant.yaml").write_text(f"# What differs\nbase: base.yaml  # beside it\n{text}")
+    return folder / "variant.yaml"
+
+
+def test_a_variant_changes_what_it_holds_and_the_command_line_has_the_last_word(tmp_path):
+    text = read_hparams(variant(tmp_path, "size: 3"))
+    assert load_hyperpyyaml(text) == {"size": 3, "counter": {"a": 3}, "twice": 6}
+    assert load_hyperpyyaml(text, "size: 4")["counter"] == {"a": 4}
+
+
+def test_a_variant_replaces_an_object_by_one_of_another_class(tmp_path):
+    text = read_hparams(variant(tmp_path, "counter: !new:datetime.timedelta\n    days: 1"))
+    assert load_hyperpyyaml(text)["counter"].days == 1
+
+
+def test_a_variant_of_a_variant_has_both_differences(tmp_path):
+    variant(tmp_path, "size: 3")
+    (tmp_path / "second.yaml").write_text("base: variant.yaml\ntwice: 0")
+    assert load_hyperpyyaml(read_hparams(tmp_path / "second.yaml"))["counter"] == {"a": 3}
+
+
+def test_a_misspelt_key_of_a_variant_is_an_error(tmp_path):
+    message = r"sise in .*variant\.yaml is no key of .*base\.yaml.*: did you mean size\?"
+    with pytest.raises(ValueError, match=message):
+        read_hparams(variant(tmp_path, "sise: 3"))
+
+
+def test_a_variant_may_have_keys_that_others_refer_to(tmp_path):
+    text = read_hparams(variant(tmp_path, "half: 1\nsize: !ref <half> * 2"))
+    assert load_hyperpyyaml(text)["twice"] == 4
+
+
+def test_a_missing_base_is_named(tmp_path):
+    (tmp_path / "variant.yaml").write_text("base: none.yaml")
+    with pytest.raises(ValueError, match=r"there is no file .*none\.yaml"):
+        load_hparams([str(tmp_path / "variant.yaml")])
+
+
+def test_what_a_run_keeps_is_complete(tmp_path, monkeypatch):
+    file, *_, overrides, hparams = load_hparams([str(ROOT / "hparams/mini.yaml"), "--lr", "1"])
+    save_hparams(tmp_path, file, overrides)
+    monkeypatch.chdir(tmp_path)  # far from the base
+    *_, again = load_hparams(["hyperparams.yaml"])
+    plain = {key: value for key, value in hparams.items() if isinstance(value, int | float | str)}
+    assert len(plain) > 40 and plain.items() <= again.items() and again["lr"] == 1
+    assert again["corpus"].fetch.keywords == {"cache_folder": "cache"}
+    assert list(read_yaml(Path("hyperparams.yaml").read_text())) == list(
+        read_yaml(read_hparams(file))
+    )
