@@ -1,0 +1,47 @@
+"""One corpus: its manifests, and the three sets that are made of them."""
+
+import pytest
+
+from data_prep.corpora.corpus import Corpus
+from tests.integration.voices import write_corpus
+
+KEYS = {
+    "sample_rate": 8000,
+    "num_spks": 2,
+    "mode": "min",
+    "mixture": "clean",
+    "train_part": "train-360",
+    "lists": None,
+    "noise_folder": None,
+    "seed": 1,
+    "num_valid": 2,
+    "num_test": 3,
+    "dynamic_mixing": True,
+    "items_per_epoch": 4,
+    "segment": 0.5,
+    "speed": None,
+}
+
+
+def test_the_sets_are_of_the_corpus_and_of_their_sizes(tmp_path):
+    corpus = Corpus(write_corpus(tmp_path / "voices"), tmp_path / "manifests", **KEYS)
+    corpus.prepare()
+    train_set = corpus.train_set()
+    train_set.set_epoch(1)
+    assert [len(train_set), len(corpus.valid_set()), len(corpus.test_set())] == [4, 2, 3]
+    assert train_set[0]["sources"].shape == (4000, 2)
+    speakers = [set(s().rows["speaker_1"]) for s in (corpus.valid_set, corpus.test_set)]
+    assert speakers[0].isdisjoint(speakers[1])
+
+
+def test_a_corpus_that_is_missing_is_fetched_first(tmp_path):
+    asked = []
+
+    def fetch(data_folder, sample_rate):
+        asked.append((data_folder.name, sample_rate))
+        write_corpus(data_folder)
+
+    Corpus(tmp_path / "voices", tmp_path / "manifests", **KEYS, fetch=fetch).prepare()
+    assert asked == [("voices", 8000)]
+    with pytest.raises(ValueError, match="No folder at"):
+        Corpus(tmp_path / "none", tmp_path / "manifests", **KEYS).prepare()
