@@ -1,6 +1,8 @@
 """Dynamic mixing: new mixtures in every epoch, drawn from a pool of single-speaker recordings."""
 
 import os
+from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from data_prep.mixing.levels import PAUSE_DB, draw_levels_db, peak_scale, rms_db
 from data_prep.mixing.noise import Noise
 from data_prep.mixing.pool import Pool
 from data_prep.mixing.rooms import Rooms
+from data_prep.mixing.speed import speeds
 from data_prep.mixing.turns import Turns
 
 GAP = 0.1  # s of silence between the short utterances that fill a segment: a short natural pause
@@ -19,12 +22,13 @@ class DynamicMixing(EpochDataset):
     """Mixtures of distinct speakers, drawn anew in every epoch.
 
     Item i of epoch e depends on nothing but ``(seed, e, i)`` (and the files): it is the same with
-    any number of workers and after a resumed training. Processes that share the items out
+    any number of workers, after a resumed training, and from packed recordings, to within half a
+    step of 16 bits. Processes that share the items out
     (``sfsrnet_modules.training.distributed``) get together those that a single process would get.
 
-    The speakers of a mixture are drawn uniformly, so that one with many recordings does not
-    prevail, and from one source, where the pool names sources; of a speaker as
-    ``data_prep.mixing.pool`` says, with levels as the pool's corpus draws them
+    The speakers of a mixture are of one source, where the pool names sources, and drawn uniformly,
+    so that one with many recordings does not prevail; of a speaker as ``data_prep.mixing.pool``
+    says, with levels as the pool's corpus draws them
     (``data_prep.mixing.levels``).
 
     Arguments
@@ -44,14 +48,16 @@ class DynamicMixing(EpochDataset):
     seed : int
         Seed of all draws.
     speed : tuple of float, optional
-        Range of the speed perturbation, drawn for each source, e.g. ``(0.95, 1.05)``; none by
-        default.
+        Range of the speed perturbation, e.g. ``(0.95, 1.05)``; for each source one of
+        ``data_prep.mixing.speed.speeds`` is drawn. None by default.
     rooms : Rooms, optional
         Where the voices are heard. Levels are those at the microphone, after the room.
     noise : Noise, optional
         What is mixed in.
     turns : Turns, optional
         Who speaks when; by default all throughout. The source of who doesn't is zeros.
+    packed, source_weights
+        Of ``data_prep.mixing.pool.Pool``.
 
     Raises
     ------
@@ -86,19 +92,21 @@ class DynamicMixing(EpochDataset):
         rooms: Rooms | None = None,
         noise: Noise | None = None,
         turns: Turns | None = None,
+        packed: str | os.PathLike | None = None,
+        source_weights: Mapping[str, float] | None = None,
     ):
         super().__init__(num_items)
         self.num_samples = round(segment * sample_rate)
         self.num_spks = num_spks
         self.seed = seed
-        self.speed = speed
-        self.pool = Pool(manifest, sample_rate, GAP, data_root=data_root)
+        self.speeds = [Fraction(1)] if speed is None else speeds(*speed)
+        self.pool = Pool(manifest, sample_rate, GAP, packed, source_weights, data_root=data_root)
         self.rooms = rooms
         self.noise = noise
         self.turns = turns
-        if self.pool.num_speakers < num_spks:
+        if self.pool.num_drawn < num_spks:
             raise ValueError(
-                f"{manifest} has {self.pool.num_speakers} speakers, mixtures of {num_spks} need "
+                f"{manifest} has {self.pool.num_drawn} speakers, mixtures of {num_spks} need "
                 "as many: add speakers, or lower num_spks"
             )
 
@@ -109,7 +117,7 @@ class DynamicMixing(EpochDataset):
         return sum(pool.num_unreadable for pool in (self.pool, recordings) if pool is not None)
 
     def __getitem__(self, index: int) -> dict:
-        """Draws one mixture.
+        """Draw one mixture.
 
         Arguments
         ---------
@@ -152,7 +160,7 @@ class DynamicMixing(EpochDataset):
         levels_db = draw_levels_db(rng, self.num_spks, self.pool.measure)
         speakers, voices = [], []
         for speaker in self.pool.draw_speakers(rng):
-            speed = 1.0 if self.speed is None else rng.uniform(*self.speed)
+            speed = self.speeds[rng.integers(len(self.speeds))]
             level_db = levels_db[len(voices)]
             voice = self.pool.draw(rng, speaker, self.num_samples, level_db, speed)  # [T]
             if rms_db(voice) > level_db + PAUSE_DB:  # else unreadable, or a pause

@@ -1,6 +1,9 @@
 """A pool of recordings by speaker, from which dynamic mixing draws."""
 
 import os
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +11,10 @@ import torch
 from speechbrain.utils.logger import get_logger
 
 from data_prep.mixing.levels import from_db
-from sfsrnet_modules.common.crops import draw_start, num_resampled, rate_ratio, read_audio
+from data_prep.mixing.packed import find_pack
+from data_prep.mixing.recordings import Files, num_samples, read_pool
+from data_prep.mixing.speed import change_speed
+from sfsrnet_modules.common.crops import last_frame, num_resampled, rate_ratio
 
 logger = get_logger(__name__)
 
@@ -33,13 +39,19 @@ class Pool:
         Wanted sampling rate in Hz.
     gap : float
         Silence between recordings that fill a segment, in seconds.
+    packed : str or os.PathLike, optional
+        Folder of packs, see ``data_prep.mixing.packed``; where it has none of this pool, and by
+        default, the files are read.
+    source_weights : mapping, optional
+        Of a source's name: how much more often its speakers are drawn than those of other sources.
+        A source that is not named has 1, one of weight 0 is left out.
     **roots : str or os.PathLike
         Each replaces its name, after a ``$``, in the manifest's paths.
 
     Raises
     ------
     ValueError
-        No such manifest, no file of it, or one below the sampling rate.
+        No such manifest, no file of it, or one below the sampling rate; a weight below 0.
     """
 
     def __init__(
@@ -47,18 +59,23 @@ class Pool:
         manifest: str | os.PathLike,
         sample_rate: int,
         gap: float = 0.0,
+        packed: str | os.PathLike | None = None,
+        source_weights: Mapping[str, float] | None = None,
         **roots: str | os.PathLike | None,
     ):
         self.manifest = os.fspath(manifest)
         self.sample_rate = sample_rate
         self.gap = round(gap * sample_rate)  # samples
-        if not os.path.isfile(self.manifest):
-            raise ValueError(f"No manifest at {self.manifest}: prepare the data first")
-        table = pd.read_csv(self.manifest, dtype={"ID": str, "speaker": str}, keep_default_na=False)
-        self._keep(table.sort_values("speaker", kind="stable"), roots)
-        self._check(roots)
+        table = read_pool(manifest, **roots)
+        pack = None if packed is None else find_pack(table, sample_rate, Path(packed))
+        self._recordings = pack or Files(table, sample_rate)
+        self._check_rates(table)
+        if pack is None:
+            self._check_files(table, roots)
+        self._keep(table)
+        self._weigh(table, source_weights or {})
         # Shared, so that the main process sees what the workers could not read.
-        self._unreadable = torch.zeros(len(self._paths), dtype=torch.bool).share_memory_()
+        self._unreadable = torch.zeros(len(table), dtype=torch.bool).share_memory_()
 
     @property
     def num_speakers(self) -> int:
@@ -66,19 +83,26 @@ class Pool:
         return len(self._bounds) - 1
 
     @property
+    def num_drawn(self) -> int:
+        """Number of speakers whose source has a weight above 0."""
+        return sum(map(len, self._members))
+
+    @property
     def num_unreadable(self) -> int:
         """Number of files that could not be read so far, in all workers."""
         return int(self._unreadable.sum())
 
-    def draw_speakers(self, rng: np.random.Generator) -> np.ndarray:
-        """Draws all speakers in random order, those of the first one's source before the others.
+    def draw_speakers(self, rng: np.random.Generator) -> Iterator[int]:
+        """Draw all speakers, one after another: first those of one source, then the others.
 
         Speakers of one mixture come from one source, so that a separator cannot tell them apart by
-        their microphones.
+        their microphones. A source is drawn in proportion to its speakers, times its weight.
         """
-        speakers = rng.permutation(self.num_speakers)
-        is_other = self._sources[speakers] != self._sources[speakers[0]]
-        return speakers[np.argsort(is_other, kind="stable")]
+        source = rng.choice(len(self._shares), p=self._shares)
+        yield from _in_random_order(rng, self._members[source])
+        yield from rng.permutation(
+            np.setdiff1d(np.concatenate(self._members), self._members[source])
+        )
 
     def draw(
         self,
@@ -86,9 +110,9 @@ class Pool:
         speaker: int,
         num_samples: int,
         level_db: float,
-        speed: float = 1.0,
+        speed: Fraction = Fraction(1),
     ) -> np.ndarray:
-        """Draws a segment of one speaker; what cannot be read stays silent.
+        """Draw a segment of one speaker; what cannot be read stays silent.
 
         Arguments
         ---------
@@ -99,8 +123,8 @@ class Pool:
             Length of the segment, T.
         level_db : float
             Level that each recording, as a whole, is brought to.
-        speed : float
-            See ``sfsrnet_modules.common.crops.rate_ratio``.
+        speed : Fraction
+            See ``data_prep.mixing.speed``.
 
         Returns
         -------
@@ -123,21 +147,22 @@ class Pool:
         speaker: int,
         max_samples: int,
         level_db: float,
-        speed: float,
+        speed: Fraction,
     ) -> np.ndarray:
         """A crop of a recording, or a whole shorter one; empty when none can be read."""
         for _ in range(ATTEMPTS):
             i = self._draw_recording(rng, speaker)
-            ratio = rate_ratio(self._rates[i], self.sample_rate, speed)
-            num_samples = min(max_samples, num_resampled(int(self._frames[i]), ratio))
-            start = draw_start(rng, self._frames[i], num_samples, ratio) / self._rates[i]
+            length, grid = int(self._lengths[i]), int(self._grids[i])
+            num_samples = min(max_samples, num_resampled(length, speed))
+            needed = last_frame(num_samples, speed)
+            start = grid * int(rng.integers((length - needed) // grid + 1))
             try:
-                path = os.fsdecode(self._paths[i])
-                audio = read_audio(path, self.sample_rate, start, num_samples, speed)
+                audio = self._recordings.read(i, start, needed)
             except OSError as error:
                 self._report(i, error)
             else:
-                return audio * np.float32(from_db(level_db - self._levels_db[i]))
+                gain = np.float32(from_db(level_db - self._levels_db[i]))
+                return change_speed(audio, speed)[:num_samples] * gain
         return np.zeros(0, np.float32)
 
     def _draw_recording(self, rng: np.random.Generator, speaker: int) -> int:
@@ -152,32 +177,66 @@ class Pool:
             message = "Dynamic mixing draws another recording: %s"
             logger.warning(message, error, main_process_only=False)
 
-    def _keep(self, table: pd.DataFrame, roots: dict) -> None:
-        """Keeps the pool as arrays: workers share their memory, which python objects would not."""
-        paths = table["wav"]
-        for name, root in roots.items():
-            paths = [path.replace(f"${name}", str(root), 1) for path in paths]
-        self.measure = table["measure"].iloc[0]
-        self._paths = np.array([os.fsencode(path) for path in paths])
-        self._rates = table["sample_rate"].to_numpy(np.int64)  # Hz
-        self._frames = np.rint(table["duration"] * self._rates).to_numpy(np.int64)
-        self._levels_db = table["level_db"].to_numpy(np.float64)
-        self._begins = np.concatenate([[0], table["duration"].cumsum()])  # s, in the joined pool
-        # Speaker s has the rows from bounds[s] up to bounds[s + 1].
-        firsts = np.unique(table["speaker"].to_numpy(str), return_index=True)[1]
-        self._bounds = np.append(firsts, len(table))
-        sources = table["source"] if "source" in table else pd.Series("", table.index)
-        self._sources = pd.factorize(sources)[0][firsts]  # of each speaker, as a number
-
-    def _check(self, roots: dict) -> None:
-        if self._rates.min() < self.sample_rate:
+    def _check_rates(self, table: pd.DataFrame) -> None:
+        rate = table["sample_rate"].min()
+        if rate < self.sample_rate:
             raise ValueError(
-                f"{self.manifest} lists files of {self._rates.min()} Hz, sample_rate is "
+                f"{self.manifest} lists files of {rate} Hz, sample_rate is "
                 f"{self.sample_rate} Hz: prepare the data again at that rate"
             )
-        if not any(os.path.exists(path) for path in self._paths):
+
+    def _check_files(self, table: pd.DataFrame, roots: dict) -> None:
+        if not any(os.path.exists(path) for path in table["path"]):
             places = " or ".join(str(root) for root in roots.values() if root is not None)
             raise ValueError(
                 f"No file of {self.manifest} is found in {places}: "
                 "set data_folder to where the corpus is"
             )
+
+    def _keep(self, table: pd.DataFrame) -> None:
+        """Keep the pool as arrays: workers share their memory, which python objects would not."""
+        self.measure = table["measure"].iloc[0]
+        self._levels_db = table["level_db"].to_numpy(np.float64)
+        self._lengths = num_samples(table, self.sample_rate)
+        self._begins = np.concatenate([[0], table["duration"].cumsum()])  # s, in the joined pool
+        # A crop begins at a whole frame of the file: after a multiple of so many samples.
+        ratios = [rate_ratio(rate, self.sample_rate) for rate in table["sample_rate"]]
+        self._grids = np.array([ratio.denominator for ratio in ratios])
+        # Speaker s has the rows from bounds[s] up to bounds[s + 1].
+        firsts = np.unique(table["speaker"].to_numpy(str), return_index=True)[1]
+        self._bounds = np.append(firsts, len(table))
+
+    def _weigh(self, table: pd.DataFrame, weights: Mapping[str, float]) -> None:
+        """Sort the speakers by source, and weigh the sources."""
+        sources = table.get("source", pd.Series("", table.index)).iloc[self._bounds[:-1]]
+        speakers = pd.Series(np.arange(len(sources))).groupby(sources.to_numpy())
+        members = {name: group.to_numpy() for name, group in speakers}
+        shares = {name: weights.get(name, 1.0) * len(group) for name, group in members.items()}
+        if min(weights.values(), default=0) < 0 or not any(shares.values()):
+            raise ValueError(
+                f"source_weights are {dict(weights)}: none may be below 0, and one of "
+                f"{', '.join(members)} must be above"
+            )
+        self._members = [members[name] for name, share in shares.items() if share]
+        self._shares = np.array([share for share in shares.values() if share])
+        self._shares /= self._shares.sum()  # of the mixtures, by source
+        if "source" in table:
+            self._log_shares(shares, sorted(set(weights) - set(members)))
+
+    def _log_shares(self, shares: dict[str, float], unknown: list[str]) -> None:
+        total = sum(shares.values())
+        named = ", ".join(f"{name} {share / total:.1%}" for name, share in shares.items())
+        logger.info("Mixtures of %s by source: %s", self.manifest, named)
+        if unknown:
+            message = "source_weights name %s, which %s does not have"
+            logger.warning(message, ", ".join(unknown), self.manifest)
+
+
+def _in_random_order(rng: np.random.Generator, members: np.ndarray) -> Iterator[int]:
+    """Draw all members, one after another; cheap where only the first few are taken."""
+    drawn = set()
+    while len(drawn) < len(members):
+        member = members[rng.integers(len(members))]
+        if member not in drawn:
+            drawn.add(member)
+            yield member

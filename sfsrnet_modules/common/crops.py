@@ -139,7 +139,7 @@ def num_resampled(num_frames: int, ratio: Fraction) -> int:
     >>> num_resampled(5, Fraction(2))
     3
     """
-    return math.ceil(num_frames / ratio)
+    return -(-num_frames * ratio.denominator // ratio.numerator)  # rounded up
 
 
 def last_frame(num_samples: int, ratio: Fraction) -> int:
@@ -150,7 +150,7 @@ def last_frame(num_samples: int, ratio: Fraction) -> int:
     >>> last_frame(3, Fraction(2))
     5
     """
-    return math.floor((num_samples - 1) * ratio) + 1 if num_samples else 0
+    return (num_samples - 1) * ratio.numerator // ratio.denominator + 1 if num_samples else 0
 
 
 def _read_first_channel(file: AudioFile, num_frames: int) -> np.ndarray:
