@@ -49,7 +49,8 @@ class SFSRNetSeparation(SepformerSeparation):
 
     def __init__(self, modules: dict | None = None, hparams: dict | None = None, **kwargs):
         if modules and "model" not in modules and all(part in modules for part in PARTS):
-            modules = {"model": from_stock(*(modules[part] for part in PARTS))}
+            parts = (modules[part] for part in PARTS)
+            modules = {"model": from_stock(*parts, sample_rate=hparams["sample_rate"])}
         super().__init__(modules, hparams, **kwargs)
         if self.precision == "bf16" and emulates_bfloat16(self.device_type):
             logger.warning(EMULATED)

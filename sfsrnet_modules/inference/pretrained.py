@@ -67,16 +67,20 @@ def load_stock_weights(separator: MaskSeparator, source: str) -> None:
         ) from error
 
 
-def from_stock(encoder: nn.Module, masknet: nn.Module, decoder: nn.Module) -> SFSRNet:
+def from_stock(
+    encoder: nn.Module, masknet: nn.Module, decoder: nn.Module, sample_rate: int = 8000
+) -> SFSRNet:
     """Join the trained modules of a published folder to a model of this project's, without SR.
 
-    It gives the same answer faster, and on recordings of any length.
+    It gives the same answer faster, on recordings of any length and level.
 
     Arguments
     ---------
     encoder, masknet, decoder : torch.nn.Module
         SpeechBrain's, as the folder's ``hyperparams.yaml`` names them: a SepFormer, or any mask
         network that maps [B, N, L] to [C, B, N, L].
+    sample_rate : int
+        Hz.
 
     Example
     -------
@@ -88,8 +92,8 @@ def from_stock(encoder: nn.Module, masknet: nn.Module, decoder: nn.Module) -> SF
     torch.Size([1, 1, 800, 2])
     """
     if not isinstance(masknet, Dual_Path_Model):
-        return SFSRNet(MaskSeparator(encoder, masknet, decoder))
+        return SFSRNet(MaskSeparator(encoder, masknet, decoder), sample_rate=sample_rate)
     trained = {name: value.clone() for name, value in masknet.state_dict().items()}
     separator = DualPathSeparator(encoder, masknet, decoder, head="gated", every_block=False)
     separator.masknet.load_state_dict(trained)  # where layers were alike, they stay so
-    return SFSRNet(separator)
+    return SFSRNet(separator, sample_rate=sample_rate)

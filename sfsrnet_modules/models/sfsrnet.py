@@ -3,18 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from sfsrnet_modules.models.conditioning import Conditioning
 from sfsrnet_modules.models.separator import MaskSeparator
 from sfsrnet_modules.models.super_resolution import SuperResolution
-
-LEVEL = 0.08  # RMS that the networks see, -22 dBFS: two voices of -25 dBFS, as training mixes them
-SILENCE = 1e-8  # RMS, -160 dBFS: what is softer than 24 bits can hold is not brought up to LEVEL
 
 
 class SFSRNet(nn.Module):
     """Joins a separator and the super-resolution network.
 
-    Neither depends on the level and the offset of a recording: each item is brought to one level
-    without its mean, and the estimates back to the scale of the item.
+    Level, offset and hum of a recording do not matter: each item is conditioned first, and the
+    estimates are brought back to its scale.
 
     Arguments
     ---------
@@ -22,6 +20,8 @@ class SFSRNet(nn.Module):
         ``mixture [B, T] -> estimates [E, B, T, C]``.
     super_resolution : SuperResolution, optional
         ``(mixture [B, T], estimate [B, T, C]) -> [B, T, C]``. None: the separator alone.
+    sample_rate : int
+        Hz, of the mixtures: where hum ends depends on it.
 
     Example
     -------
@@ -34,8 +34,14 @@ class SFSRNet(nn.Module):
     torch.Size([2, 4, 500, 2])
     """
 
-    def __init__(self, separator: MaskSeparator, super_resolution: SuperResolution | None = None):
+    def __init__(
+        self,
+        separator: MaskSeparator,
+        super_resolution: SuperResolution | None = None,
+        sample_rate: int = 8000,
+    ):
         super().__init__()
+        self.conditioning = Conditioning(sample_rate)
         self.separator = separator
         self.super_resolution = super_resolution
 
@@ -60,40 +66,11 @@ class SFSRNet(nn.Module):
         torch.Tensor
             The separator's estimates with the refined one appended, [E + 1, B, T, C] (without SR
             [E, B, T, C]). ``[-1]`` is the answer, of exactly the mixture's length, on the mixture's
-            scale and without offset. Silence gives silence.
+            scale, without offset and hum. Silence gives silence.
         """
-        mixture, gain = to_level(mixture)  # [B, T], [B, 1]
+        mixture, gain = self.conditioning(mixture)  # [B, T], [B, 1]
         estimates = self.separator(mixture, all_estimates, block)  # [E, B, T, C]
         if self.super_resolution is not None and block is None:
             refined = self.super_resolution(mixture, estimates[-1])  # [B, T, C]
             estimates = torch.cat([estimates, refined.unsqueeze(0)])
         return estimates / gain.unsqueeze(2)
-
-
-def to_level(mixture: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring each item of `mixture` to the RMS of ``LEVEL``, without its mean.
-
-    Arguments
-    ---------
-    mixture : torch.Tensor
-        [B, T].
-
-    Returns
-    -------
-    mixture : torch.Tensor
-        [B, T].
-    gain : torch.Tensor
-        What each item was multiplied by, [B, 1].
-
-    Example
-    -------
-    >>> levelled, gain = to_level(torch.tensor([[0.5, 0.3], [0.0, 0.0]]))
-    >>> levelled, gain[0]
-    (tensor([[ 0.0800, -0.0800],
-            [ 0.0000,  0.0000]]), tensor([0.8000]))
-    """
-    # float64: onnxruntime adds up one sample after the other
-    mixture = mixture - mixture.mean(1, keepdim=True, dtype=torch.float64).to(mixture.dtype)
-    power = mixture.square().mean(1, keepdim=True, dtype=torch.float64)  # [B, 1]
-    gain = (LEVEL / power.sqrt().clamp_min(SILENCE)).to(mixture.dtype)
-    return mixture * gain, gain

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfsrnet_modules.models import transformer
-from sfsrnet_modules.models.sfsrnet import SFSRNet, to_level
+from sfsrnet_modules.models.sfsrnet import SFSRNet
 from sfsrnet_modules.models.super_resolution import FLOOR, SuperResolution, high_band_guess
 
 OPSET = 18
@@ -133,13 +133,14 @@ class OnnxSeparation(nn.Module):
 
     def __init__(self, model: SFSRNet):
         super().__init__()
+        self.conditioning = model.conditioning
         self.separator = model.separator
         sr = model.super_resolution
         self.super_resolution = None if sr is None else RealSuperResolution(sr)
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate `mixture` [B, T] into [B, T, C]."""
-        mixture, gain = to_level(mixture)  # [B, T], [B, 1]
+        mixture, gain = self.conditioning(mixture)  # [B, T], [B, 1]
         estimate = self.separator(mixture, False)[-1]  # [B, T, C]
         if self.super_resolution is not None:
             estimate = self.super_resolution(mixture, estimate)
