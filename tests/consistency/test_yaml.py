@@ -138,3 +138,10 @@ def test_a_light_sr_costs_a_tenth_of_the_dense_one(light, dense):
         macs_per_second(build_row(ROWS[key])["model"], 8000) for key in ("multi-loss", light, dense)
     )
     assert models[0] - separator <= 0.1 * (models[1] - separator)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_the_model_knows_its_rate(rate):
+    """Where hum ends, and how it is filtered, depends on it."""
+    model = build("small.yaml", f"sample_rate: {rate}\nrates: [{rate}]")["model"]
+    assert model.conditioning.stride == rate // 160
