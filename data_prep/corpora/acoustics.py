@@ -105,13 +105,17 @@ class Acoustics:
         return Rooms(bank, self.sample_rate, self.target, self.room_share)
 
     def train_noise(
-        self, manifest_folder: Path, data_root: str | os.PathLike, noise_root=None
+        self,
+        manifest_folder: Path,
+        data_root: str | os.PathLike,
+        noise_root: str | os.PathLike | None = None,
+        packs: str | os.PathLike | None = None,
     ) -> Noise:
         """Return the noise to train with; its recordings are those of ``noise.csv``, if any."""
         manifest, recordings = manifest_folder / "noise.csv", None
         if manifest.is_file():
             roots = {"data_root": data_root, "noise_root": noise_root or self.noise_folder}
-            recordings = Pool(manifest, self.sample_rate, **roots)
+            recordings = Pool(manifest, self.sample_rate, packed=packs, **roots)
         noise = (self.noise_kinds, self.noise_snr, self.noise_share)
         return Noise(self.sample_rate, *noise, recordings)
 

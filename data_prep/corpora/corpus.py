@@ -1,7 +1,7 @@
 """A corpus to train on: its manifests, and the sets that are read by them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,12 @@ class Corpus:
         See :func:`~data_prep.corpora.recognise.prepare`.
     dynamic_mixing, items_per_epoch, segment, speed
         See :func:`~data_prep.corpora.recognise.train_set`.
+    packed : bool
+        Whether dynamic mixing slices recordings that are decoded once, in ``cache_folder``.
+    cache_folder : str or os.PathLike
+        What runs share.
+    source_weights : mapping, optional
+        See :class:`~data_prep.mixing.pool.Pool`.
     fetch : callable, optional
         Makes the corpus where it is missing: ``fetch(data_folder, sample_rate)``.
     """
@@ -49,6 +55,9 @@ class Corpus:
     items_per_epoch: int
     segment: float
     speed: tuple[float, float] | None
+    packed: bool = False
+    cache_folder: str | os.PathLike = "cache"
+    source_weights: Mapping[str, float] | None = None
     fetch: Callable | None = None
 
     def prepare(self) -> None:
@@ -68,6 +77,7 @@ class Corpus:
             self.seed,
             self.num_valid,
             self.num_test,
+            packs=self._packs,
         )
 
     def train_set(self) -> Dataset:
@@ -83,6 +93,8 @@ class Corpus:
             self.num_spks,
             self.seed,
             self.speed,
+            packs=self._packs,
+            source_weights=self.source_weights,
         )
 
     def valid_set(self) -> FixedMixtures:
@@ -92,6 +104,10 @@ class Corpus:
     def test_set(self) -> FixedMixtures:
         """Return the mixtures to test on."""
         return self._fixed("test.csv")
+
+    @property
+    def _packs(self) -> Path | None:
+        return Path(self.cache_folder) / "packed" if self.packed and self.dynamic_mixing else None
 
     def _fixed(self, name: str) -> FixedMixtures:
         return FixedMixtures(

@@ -2,12 +2,13 @@
 
 The manifest has a row a recording, with the columns ``speaker``, ``path`` (relative to the folder)
 and, as far as known, ``source`` and ``licence``. A name that speakers of several sources have is
-taken for several speakers. Every seventh speaker of every source is kept for
-the test, another seventh for validation; mixtures are drawn within a source, so that results can be
-told apart by source.
+taken for several speakers. Every seventh speaker of every source is kept for the test, another
+seventh for validation, of a large source the first 40 of them each; mixtures are drawn within a
+source, so that results can be told apart by source.
 """
 
 import os
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,8 @@ logger = get_logger(__name__)
 MANIFEST = "manifest.csv"
 COLUMNS = ("speaker", "path")
 EVERY = 7  # speakers of a source, in alphabetical order: one of them is kept for each part
-KEPT = {"test.csv": 0, "valid.csv": 3}  # which of the seven
+KEPT = {0: "test.csv", 3: "valid.csv"}  # which of the seven
+MOST_KEPT = 40  # speakers of a source for each part: figures need no more, training does
 
 
 def is_listed(data_folder: Path) -> bool:
@@ -91,7 +93,7 @@ def prepare(
     )
     tables = {"pool.csv": parts["pool.csv"]}
     for i, (name, number) in enumerate({"valid.csv": num_valid, "test.csv": num_test}.items(), 1):
-        tables[name] = draw(parts[name], number=number, rng=np.random.default_rng([seed, i]))
+        tables[name] = draw(parts[name], number=number, seed=[seed, i])
     manifests.write(output_folder, tables, state)
 
 
@@ -105,8 +107,8 @@ def split(pool: pd.DataFrame) -> dict[str, pd.DataFrame]:
     {'test.csv': 'ah', 'valid.csv': 'd', 'pool.csv': 'bcefg'}
     """
     place = pool.groupby("source")["speaker"].rank("dense").astype(int) - 1
-    parts = {name: pool[place % EVERY == kept] for name, kept in KEPT.items()}
-    return parts | {"pool.csv": pool[~(place % EVERY).isin(KEPT.values())]}
+    part = (place % EVERY).map(KEPT).where(place < EVERY * MOST_KEPT).fillna("pool.csv")
+    return {name: pool[part == name] for name in (*KEPT.values(), "pool.csv")}
 
 
 def _read(data_folder: Path) -> pd.DataFrame:
@@ -129,17 +131,19 @@ def _scan(
 
 
 def _draw_by_source(
-    pool: pd.DataFrame, num_spks: int, number: int, rng: np.random.Generator, **options
+    pool: pd.DataFrame, num_spks: int, number: int, seed: list[int], **options
 ) -> pd.DataFrame:
     """Draws `number` mixtures of each source that has speakers enough in this part.
 
-    That is twice as many as a mixture has: the figures of a single pair would say little.
+    That is twice as many as a mixture has: the figures of a single pair would say little. The
+    mixtures of a source are the same whatever other sources there are.
     """
     tables = []
     for source, group in pool[pool["duration"] >= MIN_MIXED].groupby("source"):
         if group["speaker"].nunique() < 2 * num_spks:
             logger.info("%s: too few speakers are kept for mixtures of %d", source, num_spks)
             continue
+        rng = np.random.default_rng([*seed, zlib.crc32(source.encode())])
         table = draw_mixtures(group, number=number, num_spks=num_spks, rng=rng, **options)
         tables.append(table.assign(ID=f"{source}-" + table["ID"], source=source))
     if not tables:

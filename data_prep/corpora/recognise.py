@@ -1,6 +1,7 @@
 """Recognises a corpus by its folder, prepares it, and makes the sets to train and to test on."""
 
 import os
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from data_prep.corpora import folder, layouts, librimix, listed, speakers, wsj0m
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.dynamic import DynamicMixing
 from data_prep.mixing.fixed import CroppedMixtures
+from data_prep.mixing.packed import pack
 from data_prep.mixing.turns import Turns
 
 
@@ -27,6 +29,7 @@ def prepare(
     num_valid: int = 500,
     num_test: int = 1000,
     acoustics: Acoustics | None = None,
+    packs: str | os.PathLike | None = None,
 ) -> None:
     """Makes the manifests of whatever corpus lies in a folder.
 
@@ -58,6 +61,8 @@ def prepare(
         Number of mixtures of any folder of speech; of each source, where they are listed.
     acoustics : Acoustics, optional
         Rooms and noise of the fixed mixtures.
+    packs : str or os.PathLike, optional
+        Folder where dynamic mixing's recordings are packed, see ``data_prep.mixing.packed``.
 
     Raises
     ------
@@ -105,6 +110,11 @@ def prepare(
     if acoustics is not None:
         acoustics.prepare(Path(output_folder), data_folder)
     speakers.warn_of_shared(output_folder)
+    if packs is not None:
+        noise_root = noise_folder or (acoustics and acoustics.noise_folder)
+        for manifest in (Path(output_folder) / name for name in ("pool.csv", "noise.csv")):
+            if manifest.is_file():
+                pack(manifest, sample_rate, packs, data_root=data_folder, noise_root=noise_root)
 
 
 def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
@@ -178,6 +188,8 @@ def train_set(
     speed: tuple[float, float] | None = None,
     acoustics: Acoustics | None = None,
     turns: Turns | None = None,
+    packs: str | os.PathLike | None = None,
+    source_weights: Mapping[str, float] | None = None,
 ) -> Dataset:
     """Makes the training set, of new mixtures in every epoch or of the corpus's own.
 
@@ -192,6 +204,10 @@ def train_set(
         Rooms and noise of new mixtures; by default those of the corpus alone.
     turns : Turns, optional
         Who speaks when in new mixtures; by default all throughout.
+    packs : str or os.PathLike, optional
+        Of ``prepare``.
+    source_weights : mapping, optional
+        Of ``data_prep.mixing.pool.Pool``.
 
     Returns
     -------
@@ -216,8 +232,10 @@ def train_set(
             seed,
             speed,
             acoustics.train_rooms(),
-            acoustics.train_noise(manifests, data_root, noise_root),
+            acoustics.train_noise(manifests, data_root, noise_root, packs),
             turns,
+            packs,
+            source_weights,
         )
     if speed is not None:
         raise ValueError(f"speed is {speed}: fixed mixtures keep theirs, set it to null")

@@ -18,7 +18,7 @@ logger = get_logger(__name__)
 
 NAMES = ("pool.csv", "noise.csv", "train.csv", "valid.csv", "test.csv")
 STATE = "prepared.json"
-VERSION = 3  # of what is written; raise it when the same arguments give other manifests
+VERSION = 4  # of what is written; raise it when the same arguments give other manifests
 
 
 def is_prepared(output_folder: Path, state: dict) -> bool:

@@ -30,6 +30,7 @@ def arguments(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("ablation")
     options = {"folder": folder / "runs", "output": folder / "ablation.md", "steps": 2, "epochs": 1}
     options |= {"num_valid": 2, "num_test": 3, "data_folder": write_corpus(folder / "voices")}
+    options |= {"cache_folder": folder / "cache"}
     texts = [str(text) for key, value in (options | TINY).items() for text in (f"--{key}", value)]
     arguments = ["--table", "3", "--rows", "sepformer", "full", "--jobs", "2", *texts]
     assert main(arguments) == 0

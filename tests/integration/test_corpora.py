@@ -45,7 +45,8 @@ def noisy_librimix(tmp_path_factory) -> Corpus:
 
 def train(output: Path, *flags: str, **keys) -> pd.DataFrame:
     """Run train.py to the end; its figures of the test, a row an item."""
-    keys = {"output_folder": output, **QUICK, **keys}
+    cache = output.parent / "cache"
+    keys = {"output_folder": output, "cache_folder": cache, **QUICK, **keys}
     options = [text for key, value in keys.items() for text in (f"--{key}", str(value))]
     command = [sys.executable, "train.py", "hparams/sfsrnet.yaml", *flags, *options]
     (output / "test_results.csv").unlink(missing_ok=True)

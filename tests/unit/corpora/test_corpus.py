@@ -1,6 +1,8 @@
 """One corpus: its manifests, and the three sets that are made of them."""
 
+import pandas as pd
 import pytest
+import torch
 
 from data_prep.corpora.corpus import Corpus
 from tests.integration.voices import write_corpus
@@ -32,6 +34,22 @@ def test_the_sets_are_of_the_corpus_and_of_their_sizes(tmp_path):
     assert train_set[0]["sources"].shape == (4000, 2)
     speakers = [set(s().rows["speaker_1"]) for s in (corpus.valid_set, corpus.test_set)]
     assert speakers[0].isdisjoint(speakers[1])
+
+
+def test_the_training_part_is_packed_for_dynamic_mixing_alone(tmp_path):
+    voices, cache = write_corpus(tmp_path / "voices"), tmp_path / "cache"
+    keys = KEYS | {"packed": True, "cache_folder": cache}
+    Corpus(voices, tmp_path / "manifests", **keys | {"dynamic_mixing": False}).prepare()
+    assert not cache.exists()
+    corpus = Corpus(voices, tmp_path / "manifests", **keys)
+    corpus.prepare()
+    (pack,) = cache.glob("packed/*/")
+    samples = pack / "samples.i16"
+    assert samples.stat().st_size == 2 * 24000 * len(pd.read_csv(tmp_path / "manifests/pool.csv"))
+    files = Corpus(voices, tmp_path / "manifests", **KEYS)
+    for one, two in zip(corpus.train_set(), files.train_set(), strict=True):
+        torch.testing.assert_close(one["mixture"], two["mixture"], atol=1e-4, rtol=0)
+        assert not torch.equal(one["mixture"], two["mixture"])  # of packed recordings indeed
 
 
 def test_a_corpus_that_is_missing_is_fetched_first(tmp_path):

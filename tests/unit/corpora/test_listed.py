@@ -109,5 +109,30 @@ def test_the_speech_at_hand_is_split_by_speaker(speech):
     parts = listed.split(pool)
     speakers = [set(part["speaker"]) for part in parts.values()]
     assert sum(map(len, speakers)) == pool["speaker"].nunique() == len(set.union(*speakers))
-    kept = parts["test.csv"].query("source == 'librispeech'")["speaker"]
-    assert kept.nunique() == 29
+    kept = parts["test.csv"].groupby("source")["speaker"].nunique()
+    assert kept["librispeech"] == 29 and kept["commonvoice"] == kept["bengali"] == 40
+
+
+def test_of_a_large_source_the_first_forty_are_kept():
+    pool = pd.DataFrame({"source": "a", "speaker": [f"{i:03d}" for i in range(300)]})
+    more = pd.DataFrame({"source": "b", "speaker": [f"b{i:03d}" for i in range(280)]})
+    parts = listed.split(pd.concat([pool, more]))
+    for name, first in (("test.csv", 0), ("valid.csv", 3)):
+        numbers = range(first, 280, 7)
+        speakers = [f"{i:03d}" for i in numbers] + [f"b{i:03d}" for i in numbers]
+        assert list(parts[name]["speaker"]) == speakers
+    assert len(parts["pool.csv"]) == 580 - 160
+
+
+def test_a_new_source_leaves_the_mixtures_of_others_as_they_are(corpus, tmp_path):
+    before = prepare(corpus, tmp_path / "before")["test.csv"]
+    table = pd.read_csv(corpus / "manifest.csv")
+    new = table[table["source"] == "books"].assign(source="audiobooks")
+    new["speaker"] = new["speaker"].str.replace("books", "new")
+    new["path"] = new["path"].str.replace("books", "new")
+    (corpus / "new").symlink_to(corpus / "books")
+    pd.concat([new, table]).to_csv(corpus / "manifest.csv", index=False)
+    after = prepare(corpus, tmp_path / "after")["test.csv"]
+    assert len(after) == 15
+    left = after[after["source"] != "audiobooks"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(left, before)
