@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Separate every recording of the command line and return the exit code."""
     parser = _parser()
     args = parser.parse_args(arguments)
-    options = {name: getattr(args, name) for name in ("rate", "segment", "block", "force", "plot")}
+    names = ("rate", "segment", "block", "drop_empty", "force", "plot")
+    options = {name: getattr(args, name) for name in names}
     sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8, as they are
     with _log_to_stderr(), _standard_input(args.files) as files:
         try:
@@ -191,14 +192,13 @@ def separate(
     started = time.monotonic()
     with open_audio(path) as file, _progress_bar(path.name, file.seconds) as progress:
         voices = separator.separate_long(path, folder, name, progress=progress, **options)
+        seconds = count_frames(path) / file.samplerate
     took = time.monotonic() - started
-    with open_audio(voices[0]) as file:
-        seconds = file.seconds
     factor = took / max(seconds, 1e-3)
     logger.info(f"{path}: {seconds:.1f} s took {took:.1f} s, real-time factor {factor:.3f}")
     if plot:
         draw(path, voices, separator.hparams.sample_rate, picture)
-    return wanted
+    return [*voices, *[picture][:plot]]
 
 
 def _refuse_to_overwrite(paths: list[Path]) -> None:
@@ -301,6 +301,7 @@ def _parser() -> argparse.ArgumentParser:
         "%(default)s",
     )
     add("--block", type=int, metavar="K", help="leave off after this block: quicker, rougher")
+    add("--drop-empty", action="store_true", help="leave away files in which no voice is heard")
     add("--plot", action="store_true", help="draw spectrograms: <file>_voices.png")
     add("--force", action="store_true", help="overwrite what is there")
     return parser

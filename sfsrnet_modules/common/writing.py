@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -75,7 +75,12 @@ def write_wav(path: Path, waveform: np.ndarray | Tensor, sample_rate: int) -> No
     write_whole(path, wav.getvalue())
 
 
-def write_voices(blocks: Iterable[np.ndarray], paths: list[Path], sample_rate: int) -> float:
+def write_voices(
+    blocks: Iterable[np.ndarray],
+    paths: list[Path],
+    sample_rate: int,
+    heard: Callable[[], np.ndarray] | None = None,
+) -> float:
     """Write voices as 16-bit wav, whole or not at all, in constant memory.
 
     Whether a voice clips is only known at its end: the samples go through a nameless temporary
@@ -89,6 +94,8 @@ def write_voices(blocks: Iterable[np.ndarray], paths: list[Path], sample_rate: i
         One a voice. Existing files are replaced; folders are made if need be.
     sample_rate : int
         Hz.
+    heard : callable, optional
+        Asked at the end which voices [C] there are: the files of the others are silent.
 
     Returns
     -------
@@ -110,7 +117,8 @@ def write_voices(blocks: Iterable[np.ndarray], paths: list[Path], sample_rate: i
             peak = _spool(chain([first], blocks), spool)
             gain = min(1.0, PEAK / peak) if peak else 1.0
             with whole_or_not_at_all(paths) as partials:
-                _write_wavs(spool, gain, partials, sample_rate)
+                gains = gain * (np.ones(len(paths)) if heard is None else heard())  # [C]
+                _write_wavs(spool, gains, partials, sample_rate)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"the voices can't be written to {folder}: {reason}") from error
@@ -152,7 +160,7 @@ def _spool(blocks: Iterable[np.ndarray], spool: BinaryIO) -> float:
     return peak
 
 
-def _write_wavs(spool: BinaryIO, gain: float, paths: list[Path], sample_rate: int) -> None:
+def _write_wavs(spool: BinaryIO, gains: np.ndarray, paths: list[Path], sample_rate: int) -> None:
     num_samples = spool.tell() // (4 * len(paths))
     kind = "WAV" if 2 * num_samples < WAV_LIMIT else "RF64"
     for channel, path in enumerate(paths):
@@ -163,7 +171,7 @@ def _write_wavs(spool: BinaryIO, gain: float, paths: list[Path], sample_rate: in
             ) as file,
         ):
             for block in _read_spool(spool, len(paths)):
-                file.write(gain * block[:, channel])
+                file.write(gains[channel] * block[:, channel])
 
 
 def _read_spool(spool: BinaryIO, num_voices: int) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """How many voices a recording holds: an output that follows no voice stays far below the others."""
 
 import numpy as np
+from torch import Tensor
 
 WINDOW = 1.0  # s
 EMPTY_DB = 10.0  # below the loudest voice of a window: what never comes nearer is no voice
@@ -23,7 +24,7 @@ class HeardVoices:
     >>> voices = np.random.default_rng(0).normal(size=(24000, 3)) * [1, 0.5, 0.1]
     >>> heard = HeardVoices(sample_rate=8000)
     >>> for block in np.split(voices, 5):
-    ...     heard.hear(block)
+    ...     heard.hear(torch.from_numpy(block))
     >>> heard.which()
     array([ True,  True, False])
     """
@@ -33,8 +34,9 @@ class HeardVoices:
         self.energies: list[np.ndarray] = []  # [C] of each whole window
         self.held = None  # [T, C], less than a window
 
-    def hear(self, voices: np.ndarray) -> None:
-        """Take in `voices` [T, C] at their levels."""
+    def hear(self, voices: Tensor) -> None:
+        """Take in `voices` [T, C], as the model gives them: what lifts a voice lifts a ghost."""
+        voices = voices.numpy()
         held = voices if self.held is None else np.concatenate([self.held, voices])
         whole = len(held) // self.size * self.size
         windows = held[:whole].reshape(-1, self.size, held.shape[1])  # [L, T, C]

@@ -16,6 +16,7 @@ from sfsrnet_modules.common.audio_io import AudioFile, open_audio, read_mono
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.common.resampling import resample_blocks
 from sfsrnet_modules.common.writing import check_names, write_voices
+from sfsrnet_modules.inference.heard import HeardVoices
 from sfsrnet_modules.inference.pretrained import PARTS, from_stock
 from sfsrnet_modules.inference.segments import separate_segments
 
@@ -134,6 +135,7 @@ class SFSRNetSeparation(SepformerSeparation):
         segment: float = SEGMENT,
         overlap: float = OVERLAP,
         block: int | None = None,
+        heard: HeardVoices | None = None,
     ) -> Iterator[Tensor]:
         """Separate a stream of any length in constant memory, segment by segment.
 
@@ -147,6 +149,8 @@ class SFSRNetSeparation(SepformerSeparation):
             Seconds that a segment shares with the one before, at most a quarter of it.
         block : int, optional
             As for :meth:`separate_batch`.
+        heard : HeardVoices, optional
+            Tells at the end in which outputs a voice was heard.
 
         Yields
         ------
@@ -167,6 +171,7 @@ class SFSRNetSeparation(SepformerSeparation):
             self.hparams.sample_rate,
             size,
             shared,
+            heard,
         )
 
     def stream_file(self, path: str | Path, rate: str = "model", **options) -> Iterator[np.ndarray]:
@@ -217,15 +222,18 @@ class SFSRNetSeparation(SepformerSeparation):
         Returns
         -------
         torch.Tensor
-            [1, T, C], each voice at its level in the recording.
+            [1, T, C], each voice at its level in the recording; zeros where no voice was heard.
 
         Raises
         ------
         ValueError
             Where the file can't be read as audio, or what is in it can't be separated.
         """
-        parts = list(self.stream_file(self._fetch(path, savedir), rate, **options))
-        return torch.from_numpy(np.concatenate(parts))[None]
+        path = self._fetch(path, savedir)
+        heard = HeardVoices(self.hparams.sample_rate)
+        parts = list(self.stream_file(path, rate, heard=heard, **options))
+        voices = np.concatenate(parts) * heard.which().astype(np.float32)  # [T, C]
+        return torch.from_numpy(voices)[None]
 
     def separate_long(
         self,
@@ -234,9 +242,12 @@ class SFSRNetSeparation(SepformerSeparation):
         name: str | None = None,
         rate: str = "input",
         progress: Callable[[float], object] = lambda seconds: None,
+        drop_empty: bool = False,
         **options,
     ) -> list[Path]:
         """Separate a recording into files, in memory that does not grow with its length.
+
+        The log tells how many voices were heard; a file in which none is holds silence.
 
         Arguments
         ---------
@@ -251,6 +262,8 @@ class SFSRNetSeparation(SepformerSeparation):
             "input": voices at the recording's rate, with its very length. "model": at the model's.
         progress : callable
             Told how many seconds more are done.
+        drop_empty : bool
+            Leave away the files in which no voice was heard.
         **options
             Of :meth:`stream`.
 
@@ -271,14 +284,21 @@ class SFSRNetSeparation(SepformerSeparation):
             sample_rate = self.hparams.sample_rate if rate == "model" else file.samplerate
         paths = self.voice_paths(folder, name or Path(path).stem)
         check_names(paths)
-        with closing(self.stream_file(path, rate, **options)) as voices:
+        heard = HeardVoices(self.hparams.sample_rate)
+        with closing(self.stream_file(path, rate, heard=heard, **options)) as voices:
             told = _told(voices, lambda num_samples: progress(num_samples / sample_rate))
-            gain = write_voices(told, paths, sample_rate)
+            gain = write_voices(told, paths, sample_rate, heard.which)
         if gain < 1:
             logger.warning(
                 f"{path}: voices turned down by the factor {gain:.3f}, so as not to clip"
             )
-        return paths
+        which = heard.which()  # [C]
+        logger.info(f"{path}: {which.sum()} of {len(which)} voices heard")
+        if not drop_empty:
+            return paths
+        for empty in np.flatnonzero(~which):
+            paths[empty].unlink()
+        return [p for p, is_heard in zip(paths, which, strict=True) if is_heard]
 
     def voice_paths(self, folder: str | Path, name: str) -> list[Path]:
         """Return the files that :meth:`separate_long` writes."""

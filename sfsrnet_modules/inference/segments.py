@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from sfsrnet_modules.inference.heard import HeardVoices
 from sfsrnet_modules.inference.mixture_level import MixtureLevel
 from sfsrnet_modules.inference.speaker_order import SpeakerOrder
 
@@ -24,6 +25,7 @@ def separate_segments(
     sample_rate: int,
     size: int,
     overlap: int,
+    heard: HeardVoices | None = None,
 ) -> Iterator[Tensor]:
     """Separate a stream; memory does not grow with its length.
 
@@ -39,6 +41,8 @@ def separate_segments(
         Samples of a segment.
     overlap : int
         Samples that a segment shares with the one before.
+    heard : HeardVoices, optional
+        Hears the voices in their order, before their levels are changed.
 
     Yields
     ------
@@ -50,6 +54,8 @@ def separate_segments(
     for mixture, start in cut(blocks, size, overlap):
         voices = order.sort(separate(mixture), start)[start:]  # [T', C]
         new = 0 if tail is None else overlap  # what the level has not heard yet
+        if heard is not None:
+            heard.hear(voices[new:])
         level.hear(voices[None, new:], mixture[None, start + new :])
         voices = voices * level.gains()
         if tail is not None:

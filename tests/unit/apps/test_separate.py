@@ -37,7 +37,8 @@ def test_names_of_what_was_written_go_to_stdout_the_rest_to_stderr(shell, tmp_pa
     code, out, err = shell(noise(tmp_path / "talk.wav", 2, 44100, 2))
     expected = [str(tmp_path / "out" / f"talk_voice{i}.wav") for i in (1, 2)]
     assert (code, out) == (0, expected)
-    assert err[0].endswith("2 channels averaged to one") and "real-time factor" in err[1]
+    assert err[0].endswith("2 channels averaged to one") and err[1].endswith("2 of 2 voices heard")
+    assert "real-time factor" in err[2]
     assert soundfile.info(expected[0]).frames == 88200
 
 
@@ -47,6 +48,14 @@ def test_rate_block_segment_and_plot(shell, tmp_path):
     assert code == 0 and out[-1].endswith("talk_voices.png")
     assert soundfile.info(out[0]).frames == 32000
     assert Path(out[-1]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_without_a_voice_are_left_away_on_request(shell, tmp_path):
+    talk = tmp_path / "silence.wav"
+    soundfile.write(talk, np.zeros(8000), 8000)
+    code, out, err = shell(talk, "--drop-empty")
+    assert (code, out) == (0, []) and err[0].endswith("0 of 2 voices heard")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_picture_goes_no_higher_than_the_recording(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from sfsrnet_modules.inference.heard import HeardVoices
 
@@ -9,7 +10,7 @@ RATE = 8000
 def which(voices: np.ndarray, size: int = 3000) -> list[bool]:
     heard = HeardVoices(RATE)
     for start in range(0, len(voices), size):
-        heard.hear(voices[start : start + size])
+        heard.hear(torch.from_numpy(voices[start : start + size]))
     return heard.which().tolist()
 
 

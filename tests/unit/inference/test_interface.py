@@ -114,14 +114,44 @@ def test_long_equals_stream_equals_file(separator, tmp_path):
         assert np.abs(soundfile.read(wav)[0] - voice.numpy()).max() < 1e-4
 
 
+def streamed(voices: torch.Tensor):
+    """A stream that gives `voices` [T, C] for whatever it is given."""
+
+    def stream(blocks, heard, **options):
+        list(blocks)
+        heard.hear(voices)
+        yield voices
+
+    return stream
+
+
+@pytest.mark.parametrize("drop_empty", [False, True])
+def test_an_output_without_a_voice_is_silent_or_left_away(
+    separator, tmp_path, caplog, monkeypatch, drop_empty
+):
+    path = noise(tmp_path / "alone.wav", 1)
+    voices = 0.1 * torch.randn(8000, 2) * torch.tensor([0.1, 1.0])
+    monkeypatch.setattr(separator, "stream", streamed(voices))
+    with caplog.at_level("INFO"):
+        written = separator.separate_long(path, tmp_path, drop_empty=drop_empty)
+    assert "1 of 2 voices heard" in caplog.text
+    assert [p.name for p in written] == ["alone_voice1.wav", "alone_voice2.wav"][drop_empty:]
+    assert sorted(tmp_path.glob("alone_voice*")) == written
+    assert np.abs(soundfile.read(written[-1])[0] - voices[:, 1].numpy()).max() < 1e-4
+    if not drop_empty:
+        assert not soundfile.read(written[0])[0].any()
+    in_memory = separator.separate_file(path)[0]
+    assert torch.equal(in_memory, voices * torch.tensor([0, 1]))
+
+
 def test_gain_and_channels_are_told(separator, tmp_path, caplog, monkeypatch):
     path = noise(tmp_path / "loud.wav", 1, 8000, 2)
-    loud = torch.tensor([[2.0, 0.5], [-1.0, 0.2]])
-    monkeypatch.setattr(separator, "stream", lambda blocks, **_: iter([loud for _ in blocks]))
+    loud = torch.tensor([[2.0, 0.9], [-1.0, 0.4]])
+    monkeypatch.setattr(separator, "stream", streamed(loud))
     with caplog.at_level("INFO"):
         first, second = (soundfile.read(p)[0] for p in separator.separate_long(path, tmp_path))
     assert np.allclose(first, [0.99, -0.495], atol=1e-4)
-    assert np.allclose(second, [0.2475, 0.099], atol=1e-4)
+    assert np.allclose(second, [0.4455, 0.198], atol=1e-4)
     assert "2 channels averaged to one" in caplog.text
     assert "voices turned down by the factor 0.495" in caplog.text
 
