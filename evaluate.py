@@ -12,7 +12,9 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 import pandas as pd
 import torch
 
+from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.fixed import FixedMixtures
+from data_prep.mixing.noise import KINDS
 from sfsrnet_modules.common.hparams import device_name, one_line_errors
 from sfsrnet_modules.evaluation.plots import draw_bands
 from sfsrnet_modules.evaluation.scoring import write_results
@@ -31,19 +33,46 @@ def main(arguments: list[str] | None = None) -> int:
     with one_line_errors():
         others = None if args.compare is None else read_results(args.compare)
         separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
-        test_set = FixedMixtures(
-            args.manifest,
-            separator.hparams.sample_rate,
-            separator.hparams.num_spks,
-            args.data_folder,
-            args.noise_folder,
-        )
         torch.set_num_threads(max(1, torch.get_num_threads() - args.workers))  # they need cores
+        if args.conditions:
+            score_conditions(separator, args)
+            return 0
+        test_set = open_set(args.manifest, separator, args)
         scores = evaluate(separator, test_set, args.every_block, args.bands, args.workers)
         write_results(scores, args.output)
         report(scores, others, args)
         report_sources(scores, test_set.rows)
     return 0
+
+
+def open_set(manifest: Path, separator: SFSRNetSeparation, args: argparse.Namespace):
+    """Open the mixtures of a manifest."""
+    hparams = separator.hparams
+    roots = (args.data_folder, args.noise_folder, args.rooms)
+    return FixedMixtures(manifest, hparams.sample_rate, hparams.num_spks, *roots, args.target)
+
+
+def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> None:
+    """Score the same mixtures clean, with noise, in a room and with both; print a table."""
+    acoustics = Acoustics(
+        separator.hparams.sample_rate,
+        rooms=args.rooms,
+        room_share=1.0,
+        noise_folder=args.noise_folder,
+        noise_kinds=KINDS,
+    )
+    folder = args.output.with_suffix("")
+    gains = {}
+    for name, manifest in acoustics.write_conditions(
+        args.manifest, folder, args.data_folder
+    ).items():
+        test_set = open_set(manifest, separator, args)
+        scores = evaluate(separator, test_set, args.every_block, args.bands, args.workers)
+        write_results(scores, folder / f"{name}-results.csv")
+        gains[name] = scores["si_snr_i"]
+    print("SI-SNRi in dB, means with 95 % intervals:")
+    print(summarise(pd.DataFrame(gains)).round(2).to_string())
+    print(f"\nManifests and rows: {folder}")
 
 
 def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Namespace) -> None:
@@ -74,9 +103,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)"
     )
-    parser.add_argument("--manifest", required=True, help="of mixtures: a test.csv")
+    parser.add_argument("--manifest", type=Path, required=True, help="of mixtures: a test.csv")
     parser.add_argument("--data_folder", required=True, help="what $data_root in it stands for")
     parser.add_argument("--noise_folder", help="what $noise_root in it stands for")
+    parser.add_argument("--rooms", help="what $rooms_root in it stands for")
+    parser.add_argument("--target", default="reverberant", help="in a room: that, early or dry")
+    parser.add_argument(
+        "--conditions", action="store_true", help="score it clean, with noise, in a room, with both"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("test_results.csv"))
     parser.add_argument("--compare", help="results of another run on the same manifest")
     parser.add_argument("--every_block", action="store_true", help="score every block's estimate")

@@ -161,11 +161,46 @@ class Acoustics:
             (manifest_folder / "noise.csv").unlink(missing_ok=True)
         for part in ("valid", "test"):
             path = manifest_folder / f"{part}.csv"
-            table = pd.read_csv(path, dtype={"ID": str}, keep_default_na=False)
-            table = without(table, ROOM if has_own else f"{ROOM}|{NOISE}|wav_noise")
+            table = without(read_manifest(path), ROOM if has_own else f"{ROOM}|{NOISE}")
             table = self.draw(table, part, data_root, banks, recordings, has_own)
             write_whole(path, table.to_csv(index=False).encode())
         write_whole(manifest_folder / STATE, json.dumps(state, indent=2).encode())
+
+    def write_conditions(
+        self, manifest: Path, output_folder: Path, data_root: str | os.PathLike
+    ) -> dict[str, Path]:
+        """Write the mixtures of a manifest as they are, with noise, in a room, and with both.
+
+        Arguments
+        ---------
+        manifest : Path
+            Of mixtures; "valid.csv" is given the rooms and the noise of validation, any other
+            those of the test.
+        output_folder : Path
+            Where the manifests go; made if missing.
+        data_root : str or os.PathLike
+            Replaces ``$data_root`` in it.
+
+        Returns
+        -------
+        dict
+            Of "clean", "noise", "room" and "room+noise", as far as there are any; the manifests.
+        """
+        output_folder.mkdir(parents=True, exist_ok=True)
+        banks = {} if self.rooms is None else make_banks(self.rooms, self.sample_rate, self.t60)
+        recordings = self._scan(self._noise_names() if self._has_noise() else [], output_folder)
+        part = "valid" if manifest.stem == "valid" else "test"
+        table = without(read_manifest(manifest), f"{ROOM}|{NOISE}|wav_mix")
+        both = self.draw(table, part, data_root, banks, recordings)
+        tables = {"clean": table, "noise": without(both, ROOM), "room": without(both, NOISE)}
+        tables |= {"room+noise": both}
+        if not banks:
+            tables = {name: table for name, table in tables.items() if "room" not in name}
+        paths = {}
+        for name, table in tables.items():
+            paths[name] = output_folder / f"{name}.csv"
+            manifests.write_whole(paths[name], table.to_csv(index=False).encode())
+        return paths
 
     def draw(
         self,
@@ -293,6 +328,11 @@ def split_noise(noise: pd.DataFrame) -> dict[str, pd.DataFrame]:
     else:
         parts = pd.Series(np.arange(len(noise)) % EVERY, noise.index).map(KEPT).fillna("train")
     return {part: noise[parts == part] for part in ("train", "valid", "test")}
+
+
+def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
+    """Read a manifest of mixtures."""
+    return pd.read_csv(path, dtype={"ID": str}, keep_default_na=False)
 
 
 def without(table: pd.DataFrame, columns: str) -> pd.DataFrame:

@@ -171,3 +171,26 @@ def test_whams_folders_are_its_split(corpus):
     assert set(tables["valid"]["wav_noise"]) == {"$noise_root/cv/0.wav"}
     assert len(pd.read_csv(corpus.parent / "out/noise.csv")) == 3
     assert np.ptp(tables["test"]["snr"].astype(float)) > 5
+
+
+def test_conditions_are_the_same_mixtures(corpus):
+    pytest.importorskip("pyroomacoustics")
+    out = corpus.parent / "out"
+    prepare(corpus, make(corpus, noise_share=0.5))
+    acoustics = make(corpus, room_share=1.0)
+    paths = acoustics.write_conditions(out / "valid.csv", corpus.parent / "four", corpus)
+    assert list(paths) == ["clean", "noise", "room", "room+noise"]
+    roots = (corpus, corpus.parent / "noise", corpus.parent / "rooms")
+    clean, noise, room, both = (FixedMixtures(p, 8000, 2, *roots) for p in paths.values())
+    for i in range(len(clean)):
+        assert torch.equal(noise[i]["sources"], clean[i]["sources"])
+        assert torch.equal(both[i]["sources"], room[i]["sources"])
+        assert not torch.equal(room[i]["sources"], clean[i]["sources"])
+        assert torch.equal(clean[i]["mixture"], clean[i]["sources"].sum(-1))
+        assert torch.equal(room[i]["mixture"], room[i]["sources"].sum(-1))
+        sounds = [(item["mixture"] - item["sources"].sum(-1)) for item in (noise[i], both[i])]
+        assert (sounds[0] - sounds[1]).abs().max() < 1e-6 and sounds[0].abs().max() > 1e-3
+    assert list(make(corpus, rooms=None).write_conditions(out / "test.csv", out, corpus)) == [
+        "clean",
+        "noise",
+    ]
