@@ -8,6 +8,7 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from data_prep.corpora import recognise
+from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.fixed import FixedMixtures
 
 
@@ -29,6 +30,8 @@ class Corpus:
         See :func:`~data_prep.corpora.recognise.prepare`.
     dynamic_mixing, items_per_epoch, segment, speed
         See :func:`~data_prep.corpora.recognise.train_set`.
+    acoustics : Acoustics
+        Rooms that the voices are heard in, and noise.
     packed : bool
         Whether dynamic mixing slices recordings that are decoded once, in ``cache_folder``.
     cache_folder : str or os.PathLike
@@ -55,6 +58,7 @@ class Corpus:
     items_per_epoch: int
     segment: float
     speed: tuple[float, float] | None
+    acoustics: Acoustics
     packed: bool = False
     cache_folder: str | os.PathLike = "cache"
     source_weights: Mapping[str, float] | None = None
@@ -77,6 +81,7 @@ class Corpus:
             self.seed,
             self.num_valid,
             self.num_test,
+            acoustics=self.acoustics,
             packs=self._packs,
         )
 
@@ -93,6 +98,7 @@ class Corpus:
             self.num_spks,
             self.seed,
             self.speed,
+            acoustics=self.acoustics,
             packs=self._packs,
             source_weights=self.source_weights,
         )
@@ -116,4 +122,6 @@ class Corpus:
             self.num_spks,
             self.data_folder,
             self.noise_folder,
+            self.acoustics.rooms,
+            self.acoustics.target,
         )

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from data_prep.corpora.acoustics import Acoustics
 from data_prep.corpora.corpus import Corpus
 from tests.integration.voices import write_corpus
 
@@ -22,6 +23,7 @@ KEYS = {
     "items_per_epoch": 4,
     "segment": 0.5,
     "speed": None,
+    "acoustics": Acoustics(8000),
 }
 
 
