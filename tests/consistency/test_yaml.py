@@ -82,6 +82,7 @@ SIZES = (  # name, overrides, parameters in M, multiply-accumulates in G for a s
     ("sepformer.yaml", "super_resolution: !ref <sr>", 32.35, 177.4),
     ("mini.yaml", "", 0.86, 1.38),
     ("small.yaml", "", 1.01, 1.03),
+    ("shipped.yaml", "", 3.45, 3.78),
     ("dprnn.yaml", "", 9.27, 114.4),
     ("convtasnet.yaml", "", 10.11, 111.6),
 )
