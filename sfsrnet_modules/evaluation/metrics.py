@@ -2,19 +2,16 @@
 
 from importlib.util import find_spec
 
-import numpy as np
 import torch
-from scipy import fft
-from scipy.linalg import solve_toeplitz
 from torch import Tensor
+from torchmetrics.functional.audio import signal_distortion_ratio
 from torchmetrics.functional.audio.pesq import perceptual_evaluation_speech_quality
 from torchmetrics.functional.audio.stoi import short_time_objective_intelligibility
 
 from sfsrnet_modules.common.permutation import best_order, reorder
 from sfsrnet_modules.common.si_snr import pairwise_si_snr
 
-TAPS = 512  # of the filter that BSS-eval does not hold against an estimate
-UNEXPLAINED = 1e-10  # least share of the energy, either way: SDR stays within 100 dB
+MAX_SDR = 100.0  # dB, either way
 DIAGONAL = 1e-12  # of a unit: keeps silence solvable; too little to show in the SDR of speech
 PESQ_MODES = {8000: "nb", 16000: "wb"}  # Hz: those that PESQ is defined for
 BAND = 1000  # Hz
@@ -87,10 +84,6 @@ def si_snr_i(mixture: Tensor, sources: Tensor, estimate: Tensor) -> float:
 def sdrs(estimates: Tensor, sources: Tensor) -> Tensor:
     """SDR of BSS-eval (Vincent et al., 2006), where a filter of 512 taps is no distortion.
 
-    Equal to ``torchmetrics.functional.audio.signal_distortion_ratio``, but a source's system of
-    equations is set up once for all its estimates and solved by Levinson's recursion, in less time
-    (``benchmarks/scoring.py``).
-
     Arguments
     ---------
     estimates : torch.Tensor
@@ -101,27 +94,12 @@ def sdrs(estimates: Tensor, sources: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor
-        dB, [E, C]; -100 where source or estimate is silent.
+        dB, [E, C], within 100 dB: -100 where source or estimate is silent.
     """
-    # double precision: the system of speech is badly conditioned
-    source = _of_unit_norm(sources.mT)  # [C, T]
-    estimate = _of_unit_norm(estimates.mT)  # [E, C, T]
-    size = fft.next_fast_len(source.shape[-1] + TAPS, real=True)  # no lag below TAPS wraps around
-    spectrum = fft.rfft(source, size)  # [C, F]
-    auto = fft.irfft(np.abs(spectrum) ** 2, size)[:, :TAPS]  # [C, TAPS]
-    auto[:, 0] += DIAGONAL
-    cross = fft.irfft(spectrum.conj() * fft.rfft(estimate, size), size)[..., :TAPS]  # [E, C, TAPS]
-    explained = [
-        (of_source * solve_toeplitz(row, of_source.T).T).sum(-1)  # [E]
-        for row, of_source in zip(auto, cross.swapaxes(0, 1), strict=True)
-    ]
-    share = np.stack(explained, axis=1).clip(UNEXPLAINED, 1 - UNEXPLAINED)  # [E, C]
-    return torch.from_numpy(10 * np.log10(share / (1 - share)))
-
-
-def _of_unit_norm(waveform: Tensor) -> np.ndarray:
-    waveform = waveform.double()
-    return (waveform / waveform.norm(dim=-1, keepdim=True).clamp_min(1e-6)).numpy()
+    # double precision: the system of equations of speech is badly conditioned
+    estimates, sources = estimates.double().mT, sources.double().mT  # [E, C, T], [C, T]
+    sdr = signal_distortion_ratio(estimates, sources.expand_as(estimates), load_diag=DIAGONAL)
+    return sdr.nan_to_num(nan=MAX_SDR).clamp(-MAX_SDR, MAX_SDR)  # NaN: all is explained
 
 
 def perceptual_measures(sample_rate: int) -> tuple[str, ...]:
