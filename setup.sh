@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-TORCH_CPU=2.13.0  # with torchaudio 2.11.0 as pure Python, see sfsrnet_modules/torchaudio_cpu.py
+TORCH_CPU=2.13.0  # with torchaudio 2.11.0 as pure Python, see sfsrnet_modules/common/torchaudio_cpu.py
 TORCH_GPU=2.11.0  # from 2.15 on torchaudio 2.11 is expected to refuse the CUDA version
 python=${PYTHON:-python3}
 
@@ -28,5 +28,7 @@ fi
 
 echo "SpeechBrain and the rest ..."
 pip install -q -c constraints.txt -e '.[dev]'
+pip install -q -c constraints.txt pesq >.venv/pesq.log 2>&1 ||
+    echo "Left out: the measure PESQ, whose package needs gcc and Python's headers (.venv/pesq.log)"
 .venv/bin/python -c 'import sfsrnet_modules, speechbrain, torch, torchaudio
 print(f"Ready: torch {torch.__version__}, torchaudio {torchaudio.__version__}, speechbrain {speechbrain.__version__}")'

@@ -15,17 +15,14 @@ from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"  # read when gradio is imported
 
+import gradio as gr
+
 from sfsrnet_modules.apps.mixing import Scores, mix, score_voices
 from sfsrnet_modules.apps.separate import draw
 from sfsrnet_modules.common.audio_io import open_audio
 from sfsrnet_modules.common.hparams import device_name, one_line_errors
 from sfsrnet_modules.common.writing import write_voices, write_wav
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
-
-try:
-    import gradio as gr
-except ImportError:
-    sys.exit("error: no package gradio: pip install 'sfsrnet-speechbrain[page]'")
 
 KEPT = 3600  # s, that files of the page are kept for download
 ONE_AT_A_TIME = {"concurrency_id": "separator", "concurrency_limit": 1}  # it takes all cores

@@ -22,7 +22,7 @@ from sfsrnet_modules.inference.segments import separate_segments
 
 logger = get_logger(__name__)
 
-DEFAULT_MODEL = Path(__file__).parents[2] / "pretrained" / "sfsrnet-small-8k"
+DEFAULT_MODEL = Path(__file__).parents[1] / "pretrained" / "sfsrnet-small-8k"
 SEGMENT = 16.0  # s, of a long recording at a time: memory grows with it
 OVERLAP = 2.0  # s, that a segment shares with the one before
 
