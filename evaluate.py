@@ -15,7 +15,8 @@ import torch
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.noise import KINDS
-from sfsrnet_modules.common.hparams import device_name, one_line_errors
+from sfsrnet_modules.common.command_line import at_home, device_name
+from sfsrnet_modules.common.hparams import one_line_errors
 from sfsrnet_modules.evaluation.plots import draw_bands
 from sfsrnet_modules.evaluation.scoring import write_results
 from sfsrnet_modules.evaluation.summary import (
@@ -125,7 +126,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device", type=device_name, help="cpu, cuda:0, ...; default: what there is"
     )
-    return parser.parse_args(arguments)
+    return parser.parse_args(at_home(arguments))
 
 
 if __name__ == "__main__":

@@ -21,32 +21,33 @@ from sfsrnet_modules.training.brain import Separation
 def main(arguments: list[str]) -> None:
     """Run, alone or as one of many processes."""
     try:
-        run(arguments)
+        with one_line_errors():
+            run(arguments)
     finally:
         distributed.leave_group()
 
 
 def run(arguments: list[str]) -> None:
     """Load the hyperparameters, prepare the data, fit, evaluate, export."""
-    with one_line_errors():
-        distributed.adopt_slurm()
-        hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
-        run_opts = distributed.join_group(run_opts)
-        output = hparams["output_folder"]
-        with distributed.ending_together():
-            sb.create_experiment_directory(output)
-        distributed.check_shared(output)
-        distributed.on_main(save_hparams, output, hparams_file, overrides)
-        corpus = hparams["corpus"]
-        distributed.on_main(corpus.prepare)
-        with distributed.ending_together():
-            train_set, valid_set = corpus.train_set(), corpus.valid_set()
-            test_set = corpus.test_set()
-            if hparams["start_from"] is not None:
-                load_start(hparams["model"], hparams["start_from"])
-            brain = Separation(
-                hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
-            )
+    distributed.adopt_slurm()
+    hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
+    run_opts = distributed.join_group(run_opts)
+    distributed.on_main(hparams["checkpointer"].check_fit)
+    output = hparams["output_folder"]
+    with distributed.ending_together():
+        sb.create_experiment_directory(output)
+    distributed.check_shared(output)
+    distributed.on_main(save_hparams, output, hparams_file, overrides)
+    corpus = hparams["corpus"]
+    distributed.on_main(corpus.prepare)
+    with distributed.ending_together():
+        train_set, valid_set = corpus.train_set(), corpus.valid_set()
+        test_set = corpus.test_set()
+        if hparams["start_from"] is not None:
+            load_start(hparams["model"], hparams["start_from"])
+        brain = Separation(
+            hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
+        )
 
     brain.fit(
         hparams["epoch_counter"],
@@ -56,8 +57,7 @@ def run(arguments: list[str]) -> None:
         valid_loader_kwargs=hparams["test_loader"],
     )
     brain.evaluate(test_set, max_key="si_snr_i", test_loader_kwargs=hparams["test_loader"])
-    with one_line_errors():
-        distributed.on_main(finish, hparams, test_set)
+    distributed.on_main(finish, hparams, test_set)
 
 
 def finish(hparams: dict, test_set) -> None:

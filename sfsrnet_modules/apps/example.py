@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sfsrnet_modules.common.command_line import at_home
 from sfsrnet_modules.common.hparams import one_line_errors
 from sfsrnet_modules.common.writing import write_wav
 from sfsrnet_modules.evaluation.metrics import in_order, si_snr_i
@@ -27,7 +28,7 @@ def write_example(test_set: Dataset, results: Path, folder: Path, sample_rate: i
     Arguments
     ---------
     test_set : Dataset
-        Items with ``id``, ``mixture`` [T] and ``sources`` [T, C].
+        Items with ``mixture`` [T] and ``sources`` [T, C]; its table ``rows`` has their ``ID``.
     results : Path
         ``test_results.csv``; the item with the median SI-SNRi is taken, not the best.
     folder : Path
@@ -42,7 +43,7 @@ def write_example(test_set: Dataset, results: Path, folder: Path, sample_rate: i
     """
     scores = pd.read_csv(results, index_col="id", dtype={"id": str})["si_snr_i"].sort_values()
     typical = scores.index[len(scores) // 2]
-    item = next(item for item in test_set if item["id"] == typical)
+    item = test_set[test_set.rows["ID"].tolist().index(typical)]
     folder.mkdir(parents=True, exist_ok=True)
     write_wav(folder / "mixture.wav", item["mixture"], sample_rate)
     for i, source in enumerate(item["sources"].mT, start=1):
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw an example's spectrograms.")
     parser.add_argument("folder", type=Path, help="with mixture.wav, source1.wav, source2.wav")
     parser.add_argument("--model", required=True, help="exported model folder")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(at_home(arguments))
     with one_line_errors():
         print(draw(SFSRNetSeparation.from_hparams(args.model), args.folder))
     return 0

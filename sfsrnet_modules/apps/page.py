@@ -20,7 +20,8 @@ import gradio as gr
 from sfsrnet_modules.apps.mixing import Scores, mix, score_voices
 from sfsrnet_modules.apps.separate import draw
 from sfsrnet_modules.common.audio_io import open_audio
-from sfsrnet_modules.common.hparams import device_name, one_line_errors
+from sfsrnet_modules.common.command_line import device_name
+from sfsrnet_modules.common.hparams import one_line_errors
 from sfsrnet_modules.common.writing import write_voices, write_wav
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
 

@@ -24,8 +24,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.audio_io import ENDINGS, count_frames, open_audio, read_mono
+from sfsrnet_modules.common.command_line import at_home, device_name
 from sfsrnet_modules.common.folders import files_below
-from sfsrnet_modules.common.hparams import device_name
 from sfsrnet_modules.common.writing import check_names, whole_or_not_at_all
 from sfsrnet_modules.evaluation.spectrograms import draw_grid, spectrogram_of_blocks
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SEGMENT, SFSRNetSeparation
@@ -40,7 +40,7 @@ VOICE = re.compile(r"_voice\d+$")  # what was written by this program is no reco
 def main(arguments: list[str] | None = None) -> int:
     """Separate every recording of the command line and return the exit code."""
     parser = _parser()
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(at_home(arguments))
     names = ("rate", "segment", "block", "drop_empty", "force", "plot")
     options = {name: getattr(args, name) for name in names}
     sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8, as they are

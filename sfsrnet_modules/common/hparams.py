@@ -4,8 +4,8 @@ A yaml file is complete, or a variant of another: its first key `base` names tha
 other keys take the place of the base's.
 """
 
-import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
-import speechbrain as sb
-import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import RunOptions
+
+from sfsrnet_modules.common.command_line import RUN_OPTIONS, check_kinds, parse_arguments
+
+logger = get_logger(__name__)
 
 NO_DATA = (
     "no --data_folder given: name WSJ0-mix, LibriMix, or any folder with one sub-folder of "
@@ -50,34 +53,51 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     ValueError
         In one sentence, where the file is missing, a key unknown or the data folder not given.
     """
-    hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
+    hparams_file, run_opts, given = parse_arguments(arguments)
+    text = _read(hparams_file)
+    check_kinds(given, text)
+    overrides = [f"{key}: {value}" for key, value in given.items()]
+    overrides = "\n".join([*overrides, *_shared_options(text, run_opts)])
+    try:
+        hparams = load_hyperpyyaml(text, overrides, overrides_must_match=True)
+    except Exception as error:  # of any class that the file names
+        raise ValueError(_explained(error, hparams_file, text)) from error
+    return hparams_file, run_opts, overrides, hparams
+
+
+def _explained(error: Exception, hparams_file: str, text: str) -> str:
+    """Say in a sentence why nothing could be built."""
+    reason = " ".join(" ".join(map(str, error.args)).split())[:300]
+    unknown = re.search(r"Override '(.*?)' not found", reason)
+    if unknown:
+        hint = _closest(unknown[1], [*_keys(text), *sorted(RUN_OPTIONS)], "--")
+        given = f"--{unknown[1]} is neither a key of {hparams_file} nor a run option of SpeechBrain"
+        return f"{given}: {hint}"
+    if isinstance(error, YAMLError):
+        reason = " ".join(str(error).split())
+        return f"{hparams_file} with these options is not yaml: {reason}"
+    if isinstance(error, OSError):
+        return f"{error.filename} can't be made: {error.strerror}: give another output_folder"
+    if "'data_folder' is a !PLACEHOLDER" in reason:
+        return NO_DATA.format(file=hparams_file)
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"what {hparams_file} describes can't be built with these options: {reason}"
+
+
+def _read(hparams_file: str) -> str:
+    """Read a yaml file, the home folder filled in where paths begin with it."""
     try:
         text = read_hparams(hparams_file)
-        overrides = "\n".join([overrides, *_shared_options(text, run_opts)]).strip()
-        hparams = load_hyperpyyaml(text, overrides, overrides_must_match=True)
     except FileNotFoundError as error:
         raise ValueError(
             f"there is no file {error.filename}: the first argument is a yaml file, for instance "
             "hparams/mini.yaml, and its base lies beside it"
         ) from error
     except YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{hparams_file} with these options is not yaml, perhaps an option is given twice: "
-            f"{reason}"
-        ) from error
-    except KeyError as error:
-        unknown = re.search(r"Override '(.*?)' not found", str(error)).group(1)
-        hint = _closest(unknown, _keys(text), "--")
-        raise ValueError(
-            f"--{unknown} is neither a key of {hparams_file} nor a run option of SpeechBrain: "
-            f"{hint}"
-        ) from error
-    except ValueError as error:
-        if "'data_folder' is a !PLACEHOLDER" in str(error):
-            raise ValueError(NO_DATA.format(file=hparams_file)) from error
-        raise
-    return hparams_file, run_opts, overrides, hparams
+        raise ValueError(f"{hparams_file} is not yaml: {' '.join(str(error).split())}") from error
+    home = os.path.expanduser("~")
+    return re.sub(r"^(\w+: )~(?=/)", lambda key: key[1] + home, text, flags=re.MULTILINE)
 
 
 def read_hparams(hparams_file: str | Path) -> str:
@@ -161,26 +181,17 @@ def _keys(text: str) -> list[str]:
 
 
 def _closest(unknown: str, known: list[str], dashes: str = "") -> str:
-    """Name the key that was probably meant, or all of them."""
-    close = difflib.get_close_matches(unknown, known, n=1)
-    return f"did you mean {dashes}{close[0]}?" if close else f"its keys are {', '.join(known)}"
+    """Name the keys that were probably meant."""
+    close = difflib.get_close_matches(unknown.replace("-", "_").lower(), known, n=3)
+    names = " or ".join(f"{dashes}{key}" for key in close)
+    return f"did you mean {names}?" if close else "none is like it, the yaml file has them all"
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program with the sentence of a ValueError or OSError, without a trace."""
+    """End the program with the sentence of a ValueError or OSError; the trace goes to the log."""
     try:
         yield
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-def device_name(name: str) -> str:
-    """Check the name of a device that a command line gives."""
-    try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{name} is no device: cpu, or cuda:0") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError(f"{name}: PyTorch finds no CUDA device here")
-    return name
+        logger.debug("The trace of the error", exc_info=True)
+        sys.exit(f"error: {str(error).strip().splitlines()[-1]}")  # a worker's begins with a trace

@@ -1,5 +1,6 @@
 """SpeechBrain's pretrained interface to SFSRNet: separates tensors, streams and files."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -78,6 +79,9 @@ class SFSRNetSeparation(SepformerSeparation):
                 f"the default model is not at {DEFAULT_MODEL}, it only comes with the project's "
                 "repository: name a model folder"
             )
+        source, savedir = os.path.expanduser(source), kwargs.get("savedir")
+        if savedir is not None and Path(savedir).resolve() == Path(source).resolve():
+            kwargs["savedir"] = None  # what is there already needs no links
         try:
             return super().from_hparams(str(source), *args, **kwargs)
         except Exception as error:  # a folder can be broken in every way

@@ -16,6 +16,7 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from torch import nn
 
+from sfsrnet_modules.common.command_line import at_home
 from sfsrnet_modules.common.hparams import one_line_errors, read_hparams, read_yaml
 from sfsrnet_modules.models.weights import WEIGHTS, save_weights
 from sfsrnet_modules.publishing.model_card import LICENSE, model_card, read_note
@@ -192,4 +193,4 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--note", type=Path, metavar="FILE", help="Markdown to append to the card's training data"
     )
-    return parser.parse_args(arguments)
+    return parser.parse_args(at_home(arguments))

@@ -153,7 +153,13 @@ class Separation(sb.Brain):
     def on_fit_start(self) -> None:
         """Print the model's size and cost, then compile, wrap, make optimizers, recover."""
         model = self.modules.model
-        macs = macs_per_second(model, self.hparams.sample_rate)
+        try:
+            macs = macs_per_second(model, self.hparams.sample_rate)
+        except (ArithmeticError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"the model can't separate a second of audio ({error}): check the sizes that the "
+                "options give its layers"
+            ) from error
         logger.info(
             f"Model: {count_parameters(model) / 1e6:.2f} M parameters, "
             f"{macs / 1e9:.2f} G multiply-accumulates for a second of audio"

@@ -137,6 +137,33 @@ class WholeCheckpointer(Checkpointer):
             self._set_aside(checkpoint.path, reason)
         return None
 
+    def check_fit(self) -> None:
+        """Stop where the newest checkpoint is of another model than the one that would go on.
+
+        Raises
+        ------
+        ValueError
+            Names or sizes of its weights differ.
+        """
+        newest = self.find_checkpoint()
+        for name, recoverable in self.recoverables.items():
+            if newest is None or name not in newest.paramfiles:
+                continue
+            if not isinstance(recoverable, torch.nn.Module):
+                continue
+            weights = torch.load(newest.paramfiles[name], map_location="cpu", mmap=True)
+            saved, wanted = (
+                {(key, tuple(value.shape)) for key, value in state.items()}
+                for state in (weights, recoverable.state_dict())
+            )
+            if saved != wanted:
+                key, shape = min(saved ^ wanted)
+                raise ValueError(
+                    f"{newest.path} is a checkpoint of another model than the options describe "
+                    f"({key} of {list(shape)} is in one of them only): give another output_folder, "
+                    "or the options that this one was begun with, which its hyperparams.yaml has"
+                )
+
     def list_checkpoints(self) -> list[Checkpoint]:
         """List those of which it can be read what they are, whole or not."""
         return [c for path in self._list_checkpoint_dirs() if (c := self._read(path)) is not None]

@@ -159,16 +159,18 @@ def _within(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def ending_together() -> Iterator[None]:
-    """Let a ValueError or OSError of one process end them all, in its words: none waits for it."""
+    """Let an error of one process in the set-up end them all, in its words: none waits for it."""
     try:
         yield
     except (ValueError, OSError) as error:
-        own = str(error)
+        own, cause = str(error), error
+    except Exception as error:
+        own, cause = f"the set-up ended with {type(error).__name__}: {error}", error
     else:
-        own = None
+        own = cause = None
     first = next((text for text in gather_objects(own) if text is not None), None)
     if first is not None:
-        raise ValueError(first)
+        raise ValueError(first) from cause
 
 
 def on_main(function: Callable[..., Any], *args) -> None:
@@ -238,6 +240,11 @@ class EpochBatches(Sampler):
     rank, world_size : int
         This process's number, and how many there are.
 
+    Raises
+    ------
+    ValueError
+        The batch size is none.
+
     Example
     -------
     >>> batches = EpochBatches(7, 2, rank=0, world_size=2), EpochBatches(7, 2, 1, 2)
@@ -249,6 +256,8 @@ class EpochBatches(Sampler):
     """
 
     def __init__(self, num_items: int, batch_size: int, rank: int = 0, world_size: int = 1):
+        if batch_size < 1 or batch_size != int(batch_size):
+            raise ValueError(f"batch_size is {batch_size}: give a whole number of 1 or more")
         self.num_items = num_items
         self.batch_size = batch_size
         self.rank = rank

@@ -26,7 +26,7 @@ def wandb_logger(project: str, output_folder: str | os.PathLike) -> "WandBLogger
     Raises
     ------
     ValueError
-        The package is not installed.
+        The package is not installed, or cannot log.
     """
     try:
         import wandb
@@ -38,14 +38,20 @@ def wandb_logger(project: str, output_folder: str | os.PathLike) -> "WandBLogger
     from speechbrain.utils.train_logger import WandBLogger  # says at once what it lacks
 
     run = run_on_main(_run_id, args=[Path(output_folder, RUN)])
-    return WandBLogger(
-        wandb.init,
-        project=project,
-        name=str(output_folder),
-        id=run,
-        resume="allow",
-        dir=str(output_folder),
-    )
+    try:
+        return WandBLogger(
+            wandb.init,
+            project=project,
+            name=str(output_folder),
+            id=run,
+            resume="allow",
+            dir=str(output_folder),
+        )
+    except TypeError as error:  # SpeechBrain calls what Weights & Biases raises
+        raise ValueError(
+            f"wandb is {project!r} but {error.__context__}: `wandb login`, set WANDB_MODE=offline, "
+            "or leave the key null; TensorBoard's log is written anyway"
+        ) from error
 
 
 def _run_id(path: Path) -> str:

@@ -183,7 +183,7 @@ def test_a_device_that_is_not_there(capsys):
         pytest.skip("there is a CUDA device")
     with pytest.raises(SystemExit):
         main(["a.wav", "-o", "out", "--device", "cuda"])
-    assert "PyTorch finds no CUDA device here" in capsys.readouterr().err
+    assert "cuda is not here, PyTorch finds 0 CUDA devices" in capsys.readouterr().err
 
 
 def test_no_model_or_no_recordings_is_2(tmp_path, capsys):

@@ -16,11 +16,11 @@ from sfsrnet_modules.common.hparams import load_hparams, read_hparams, read_yaml
         (["hparams/none.yaml"], r"there is no file hparams/none\.yaml"),
         (
             ["hparams/sfsrnet.yaml", "--data_folder", "x", "--batchsize", "2"],
-            r"--batchsize is neither .* did you mean --batch_size\?",
+            r"--batchsize is neither .* did you mean --batch_size",
         ),
         (
             ["hparams/sfsrnet.yaml", "--data_folder", "x", "--data_folder", "y"],
-            r"perhaps an option is given twice.*data_folder",
+            r"--data_folder is given twice: leave one",
         ),
         (
             ["hparams/sfsrnet.yaml", "--data_folder", "x", "--sample_rate", "4000"],

@@ -194,3 +194,11 @@ def test_default_model_separates():
         pytest.skip(f"the default model is missing: {inference.DEFAULT_MODEL}")
     separator = SFSRNetSeparation.from_hparams()
     assert separator.separate_batch(torch.randn(1, 4000)).shape == (1, 4000, 2)
+
+
+def test_the_model_folder_as_savedir_is_left_as_it_is(model_folder, monkeypatch):
+    before = sorted(model_folder.iterdir())
+    SFSRNetSeparation.from_hparams(model_folder, savedir=str(model_folder))
+    assert sorted(model_folder.iterdir()) == before
+    monkeypatch.setenv("HOME", str(model_folder.parent))
+    SFSRNetSeparation.from_hparams(f"~/{model_folder.name}")
