@@ -7,6 +7,8 @@ Further columns, as a corpus needs them:
 ``start_i``     where the source begins in its file, in seconds; 0 if absent
 ``duration_i``  of the source in seconds, where it is shorter than the mixture: silence follows
 ``gain_i``      factor of the file's samples; 1 if absent
+``at_i``        where in the mixture each of several turns begins, in seconds; then it, ``wav_i``,
+                ``start_i``, ``duration_i`` and ``gain_i`` have a value a turn, ``|`` between them
 ``wav_noise``   noise, with ``start_noise``, ``duration_noise`` and ``gain_noise`` as above;
                 ``end_noise`` is the frame where it is cut, or up to which it is repeated
               several files with ``|`` between them are babble, their sum at one level;
@@ -16,7 +18,7 @@ Further columns, as a corpus needs them:
               and the ``place_i`` of each source there, which keeps its level
 ``t60``, ``snr``  of the room in seconds, of the noise in dB: for plots
 
-An empty cell is as good as none.
+An empty cell is as good as none; without ``wav_i`` source i is silent.
 """
 
 import os
@@ -285,6 +287,10 @@ def _read_part(
     row: Mapping, sample_rate: int, begin: int, num_samples: int, name: str
 ) -> np.ndarray:
     """A piece of a source, of the noise or of the mixture, with silence behind its end."""
+    if row.get(f"at_{name}"):
+        return _read_turns(row, sample_rate, begin, num_samples, name)
+    if not row[f"wav_{name}"]:
+        return np.zeros(num_samples, np.float32)
     length = round(float(row.get(f"duration_{name}", row["duration"])) * sample_rate)
     start = float(row.get(f"start_{name}", 0.0)) + begin / sample_rate
     wanted = max(min(num_samples, length - begin), 0)
@@ -294,6 +300,22 @@ def _read_part(
         read = partial(read_noise, end=int(end)) if end else read_audio
         part[:wanted] = read(row[f"wav_{name}"], sample_rate, start, wanted)
     return part * np.float32(row.get(f"gain_{name}", 1.0))
+
+
+def _read_turns(
+    row: Mapping, sample_rate: int, begin: int, num_samples: int, name: str
+) -> np.ndarray:
+    """A piece [T] of what a speaker says, turn by turn."""
+    columns = [f"{key}_{name}" for key in ("wav", "start", "duration", "gain")]
+    turns = zip(*(str(row[key]).split("|") for key in (f"at_{name}", *columns)), strict=True)
+    part = np.zeros(num_samples, np.float32)  # [T]
+    for at, *values in turns:
+        place = round(float(at) * sample_rate) - begin  # of the turn in the piece
+        if place < num_samples:
+            turn = {"duration": row["duration"], **dict(zip(columns, values, strict=True))}
+            first = max(place, 0)
+            part[first:] += _read_part(turn, sample_rate, first - place, num_samples - first, name)
+    return part
 
 
 def located(
