@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from data_prep.corpora import recognise
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.fixed import FixedMixtures
+from data_prep.mixing.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Corpus:
         What runs share.
     source_weights : mapping, optional
         See :class:`~data_prep.mixing.pool.Pool`.
+    turns : Turns, optional
+        Who speaks when in new mixtures.
     fetch : callable, optional
         Makes the corpus where it is missing: ``fetch(data_folder, sample_rate)``.
     """
@@ -62,6 +65,7 @@ class Corpus:
     packed: bool = False
     cache_folder: str | os.PathLike = "cache"
     source_weights: Mapping[str, float] | None = None
+    turns: Turns | None = None
     fetch: Callable | None = None
 
     def prepare(self) -> None:
@@ -101,6 +105,7 @@ class Corpus:
             acoustics=self.acoustics,
             packs=self._packs,
             source_weights=self.source_weights,
+            turns=self.turns,
         )
 
     def valid_set(self) -> FixedMixtures:
