@@ -125,7 +125,7 @@ class Acoustics:
         """Give the fixed mixtures of a prepared corpus their rooms and their noise.
 
         A second call with the same arguments does nothing. A corpus with noise of its own
-        (LibriMix's) keeps that.
+        (LibriMix's, WHAM!'s) keeps that, and published files with noise or rooms stay as they are.
 
         Arguments
         ---------
@@ -141,7 +141,8 @@ class Acoustics:
         """
         banks = {} if self.rooms is None else make_banks(self.rooms, self.sample_rate, self.t60)
         prepared = (manifest_folder / manifests.STATE).read_bytes()
-        has_own = "noise.csv" in json.loads(prepared)["manifests"]
+        made_of = json.loads(prepared)
+        has_own = "noise.csv" in made_of["manifests"]
         names = self._noise_names() if self._has_noise() and not has_own else []
         state = {
             "corpus": hashlib.sha256(prepared).hexdigest(),
@@ -161,7 +162,10 @@ class Acoustics:
             (manifest_folder / "noise.csv").unlink(missing_ok=True)
         for part in ("valid", "test"):
             path = manifest_folder / f"{part}.csv"
-            table = without(read_manifest(path), ROOM if has_own else f"{ROOM}|{NOISE}")
+            table = read_manifest(path)
+            if "wav_mix" in table and (has_own or made_of.get("corpus") == "wham"):
+                continue  # files that hold noise or rooms already
+            table = without(table, ROOM if has_own else f"{ROOM}|{NOISE}")
             table = self.draw(table, part, data_root, banks, recordings, has_own)
             write_whole(path, table.to_csv(index=False).encode())
         write_whole(manifest_folder / STATE, json.dumps(state, indent=2).encode())

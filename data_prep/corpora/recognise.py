@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from data_prep.corpora import folder, layouts, librimix, listed, speakers, wsj0mix
+from data_prep.corpora import folder, layouts, librimix, listed, speakers, wham, wsj0mix
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.dynamic import DynamicMixing
 from data_prep.mixing.fixed import CroppedMixtures
@@ -48,7 +48,7 @@ def prepare(
     mode : str
         Length of WSJ0-mix's and LibriMix's mixtures, "min" or "max".
     mixture : str
-        LibriMix's "clean", "both" or "single".
+        LibriMix's and WHAM!'s "clean", "both" or "single"; of WHAMR! with "_anechoic" or "_reverb".
     train_part : str
         LibriMix's "train-360" or "train-100".
     lists : str or os.PathLike, optional
@@ -72,17 +72,24 @@ def prepare(
     if mode not in ("min", "max"):
         raise ValueError(f"mode is {mode}: set it to min or max")
     corpus = recognise(Path(data_folder), lists)
-    if corpus in ("wham", "whamr"):
-        raise ValueError(
-            f"{data_folder} holds WHAM!'s mixtures, which are not read: mix WSJ0 or a folder of "
-            "speakers with its noise instead, as noise_folder"
-        )
     if corpus == "wsj0mix":
         if mixture != "clean":
             raise ValueError(
                 f"mixture is {mixture}, WSJ0-mix is clean: leave mixture away, or use LibriMix"
             )
         wsj0mix.prepare(data_folder, output_folder, sample_rate, num_spks, mode, lists)
+    elif corpus in ("wham", "whamr"):
+        rooms = Acoustics(sample_rate) if acoustics is None else acoustics
+        wham.prepare(
+            data_folder,
+            output_folder,
+            sample_rate,
+            num_spks,
+            mode,
+            mixture,
+            rooms.target,
+            rooms.rooms is not None,
+        )
     elif corpus == "librimix":
         librimix.prepare(
             data_folder,

@@ -265,7 +265,7 @@ def read_row_noise(row: Mapping, sample_rate: int, begin: int, num_samples: int)
     if row.get("seed_noise") or "|" in str(row["wav_noise"]):
         length = round(float(row["duration"]) * sample_rate)
         if row.get("seed_noise"):
-            noise = coloured(np.random.default_rng(int(row["seed_noise"])), length, sample_rate)
+            noise = coloured(np.random.default_rng(int(row["seed_noise"])), length)
         else:
             noise = _read_babble(row["wav_noise"].split("|"), sample_rate, length)
         return noise[begin : begin + num_samples] * np.float32(row.get("gain_noise", 1.0))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import fft
+from scipy.signal import lfilter
 
 from data_prep.mixing.levels import LEVEL_DB, draw_noise_db, from_db, rms_db
 from data_prep.mixing.pool import Pool
@@ -15,9 +15,7 @@ from sfsrnet_modules.common.resampling import resample
 KINDS = ("recordings", "babble", "coloured")
 FADE = 1.0  # s, length of the whole Hann window, LibriMix
 TALKERS = (5, 8)  # of babble: fewer can be followed, more sound like a hum
-STEEPEST = 1.0  # exponent of coloured noise: its power falls by 6 dB an octave (brown)
-FLATTEST = 0.0  # white
-LOWEST = 50.0  # Hz, from where coloured noise falls
+BROWNEST = 0.98  # pole: at 8 kHz the power falls by 6 dB an octave from 26 Hz on
 
 
 class Noise:
@@ -83,7 +81,7 @@ class Noise:
         if kind == "babble":
             noise = babble(rng, speech, speakers, len(voices))
         else:
-            noise = coloured(rng, len(voices), self.sample_rate)
+            noise = coloured(rng, len(voices))
         return noise * snr_gain(voices, noise, rng.uniform(*self.snr))
 
     def _recorded(self, rng: np.random.Generator, voices: np.ndarray) -> np.ndarray:
@@ -112,19 +110,17 @@ def babble(
     return np.sum([np.zeros(num_samples, np.float32), *voices], axis=0)
 
 
-def coloured(rng: np.random.Generator, num_samples: int, sample_rate: int) -> np.ndarray:
-    """Draw Gaussian noise [T] whose power falls by 0 (white) to 6 dB (brown) an octave.
+def coloured(rng: np.random.Generator, num_samples: int) -> np.ndarray:
+    """Draw Gaussian noise [T] from white to brown, of which one pole takes the high band.
 
     Example
     -------
-    >>> coloured(np.random.default_rng(0), 24000, 8000).shape
+    >>> coloured(np.random.default_rng(0), 24000).shape
     (24000,)
     """
-    exponent = rng.uniform(FLATTEST, STEEPEST)
-    white = fft.rfft(rng.standard_normal(num_samples, np.float32))  # [F]
-    frequencies = fft.rfftfreq(num_samples, 1 / sample_rate)
-    slope = (np.maximum(frequencies, LOWEST) / LOWEST) ** -exponent
-    return fft.irfft(white * slope.astype(np.float32), num_samples)
+    pole = np.float32(rng.uniform(0, BROWNEST))
+    white = rng.standard_normal(num_samples, np.float32)
+    return lfilter(np.ones(1, np.float32), np.array([1, -pole], np.float32), white)
 
 
 def check_kinds(kinds: Sequence[str]) -> None:

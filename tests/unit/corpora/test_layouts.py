@@ -107,7 +107,6 @@ def test_a_relative_path_is_known_by_where_it_leads(data, monkeypatch):
         ("own/train", "own/train holds mixtures"),
         ("books", "LibriSpeech is LibriSpeech itself: set data_folder to one part of it"),
         ("books/LibriSpeech/train-other-500/103", "one speaker.*to .*train-other-500$"),
-        ("wham", "holds WHAM!'s mixtures, which are not read"),
     ],
 )
 def test_what_holds_no_speakers_is_told_in_a_sentence(data, tmp_path, place, message):
