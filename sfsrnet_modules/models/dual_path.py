@@ -21,7 +21,7 @@ from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sfsrnet_modules.models.linear import linear
+from sfsrnet_modules.models.cpu import linear
 from sfsrnet_modules.models.separator import MaskSeparator
 from sfsrnet_modules.models.transformer import LongPositionalEncoding, RowTransformer
 
@@ -126,7 +126,7 @@ class DualPathSeparator(MaskSeparator):
             intra = intra + x
         across = intra.transpose(1, 2).contiguous()  # [B, K, S, N]
         inter = self._kept_small(run_path, block, "inter", across)  # [B, K, S, N]
-        return inter.transpose(1, 2) + intra
+        return intra + inter.transpose(1, 2)
 
     def _kept_small(self, function: Callable[..., Tensor], *inputs) -> Tensor:
         """Run `function`, where memory is to be saved without keeping what is inside it."""
@@ -135,14 +135,17 @@ class DualPathSeparator(MaskSeparator):
         return function(*inputs)
 
     def _mask(self, head: nn.Module, x: Tensor, num_frames: int) -> Tensor:
-        x = _pointwise(head.conv2d, head.prelu(x))  # [B, S, K, C * N]
+        x = head.prelu(x)  # [B, S, K, N]
         if hasattr(head, "output_gate"):
-            x = overlap_add(x, num_frames).unflatten(2, (self.masknet.num_spks, -1))  # [B, L, C, N]
+            # added up before the linear layer, not after: the same, on fewer and narrower frames
+            x = overlap_add(x, num_frames)  # [B, L, N]
+            x = linear(x, head.conv2d.weight.flatten(1), 2 * head.conv2d.bias)  # [B, L, C * N]
+            x = x.unflatten(2, (self.masknet.num_spks, -1))  # [B, L, C, N]
             gated = torch.tanh(_pointwise(head.output[0], x))
             gated = gated * torch.sigmoid(_pointwise(head.output_gate[0], x))
             x = torch.relu(_pointwise(head.end_conv1x1, gated))
         else:
-            x = overlap_add(torch.relu(x), num_frames)  # [B, L, C * N]
+            x = overlap_add(torch.relu(_pointwise(head.conv2d, x)), num_frames)  # [B, L, C * N]
             x = x.unflatten(2, (self.masknet.num_spks, -1))  # [B, L, C, N]
         return x.permute(0, 2, 3, 1)  # [B, C, N, L]
 
@@ -209,9 +212,15 @@ def run_path(block: Dual_Computation_Block, path: str, x: Tensor) -> Tensor:
         y = model(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # [B, R, L, H]
     if block.linear_layer_after_inter_intra:
         y = getattr(block, f"{path}_linear")(y)  # [B, R, L, N]
-    if block.norm is not None:
-        y = getattr(block, f"{path}_norm")(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    return y
+    return y if block.norm is None else _norm(getattr(block, f"{path}_norm"), y)
+
+
+def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+    """Run a block's norm on `x` [B, R, L, N], whose channels come last."""
+    if isinstance(norm, nn.GroupNorm) and norm.num_groups == 1:
+        of_items = F.layer_norm(x, x.shape[1:], eps=norm.eps)  # without a copy to channels first
+        return torch.addcmul(norm.bias, of_items, norm.weight)
+    return norm(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def _pointwise(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:

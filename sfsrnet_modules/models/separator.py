@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 
+from sfsrnet_modules.models.cpu import linear
 from sfsrnet_modules.models.filterbank import begin_as_sines
+from sfsrnet_modules.models.stft import add_frames
 
 
 class MaskSeparator(nn.Module):
@@ -92,11 +94,8 @@ class MaskSeparator(nn.Module):
         if all_estimates is None:
             all_estimates = self.training
         frames = self.encoder(mixture)  # [B, N, L]
-        estimates = [
-            self._decode(frames, mask, mixture.shape[1])  # [B, T, C]
-            for mask in self.masks(frames, all_estimates, block)
-        ]
-        return torch.stack(estimates)  # [E, B, T, C]
+        masks = self.masks(frames, all_estimates, block)
+        return self._decode(frames, masks, mixture.shape[1])  # [E, B, T, C]
 
     def masks(self, frames: Tensor, all_estimates: bool, block: int | None = None) -> list[Tensor]:
         """Return the masks [B, C, N, L] of `frames` [B, N, L], one an estimate."""
@@ -105,11 +104,14 @@ class MaskSeparator(nn.Module):
         return [self.masknet(frames).transpose(0, 1)]
 
     @fwd_default_precision  # bfloat16 would leave noise at -50 dB in the waveform
-    def _decode(self, frames: Tensor, mask: Tensor, num_samples: int) -> Tensor:
-        masked = frames.unsqueeze(1) * mask  # [B, C, N, L]
-        decoded = nn.ConvTranspose1d.forward(self.decoder, masked.flatten(0, 1))  # [B * C, 1, T']
-        sources = decoded.view(*mask.shape[:2], -1)  # [B, C, T']
-        return F.pad(sources, (0, num_samples - sources.shape[2])).mT  # [B, T, C]
+    def _decode(self, frames: Tensor, masks: list[Tensor], num_samples: int) -> Tensor:
+        filters = self.decoder.weight.squeeze(1).mT  # [K, N]
+        frames = frames.mT.unsqueeze(1)  # [B, 1, L, N]
+        decoded = [linear(frames * mask.mT, filters) for mask in masks]  # [B, C, L, K] each
+        sources = add_frames(torch.stack(decoded), self.decoder.stride[0])  # [E, B, C, T']
+        if self.decoder.bias is not None:
+            sources = sources + self.decoder.bias
+        return F.pad(sources, (0, num_samples - sources.shape[3])).mT  # [E, B, T, C]
 
     def _check(self, mixture: Tensor) -> None:
         if mixture.dim() != 2:

@@ -5,14 +5,20 @@ of :class:`SuperResolution`; the default is named there.
 B batch, T samples, C sources, F frequency bins, L frames.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from speechbrain.lobes.models.dual_path import select_norm
 from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 
+from sfsrnet_modules.models.cpu import Conv2d
+from sfsrnet_modules.models.stft import STFT
+
 GRID = 4  # bins and frames that the form "subpixel" takes as one: a sixteenth of the places
 FLOOR = 1e-5  # of magnitudes, -100 dB of a full-scale sine's bin: keeps quotients finite in silence
+TINY = 1e-20  # of squared magnitudes, -200 dB
 MAX_QUOTIENT = 2.0  # a source's share of the mixture is about 0..1, more where sources cancel
 
 
@@ -91,13 +97,11 @@ class SuperResolution(nn.Module):
         _check_choice("norm", norm, ("cln", "gln", "ln", "bn", None))
         _check_choice("form", form, ("dense", "separable", "subpixel"))
         _check_choice("target", target, ("magnitude", "complex_mask", "complex_residual"))
-        self.n_fft = n_fft
-        self.hop = hop
+        self.stft = STFT(n_fft, hop)
         self.heuristic = heuristic
         self.quotient = quotient
         self.target = target
         self.grid = GRID if form == "subpixel" else 1
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         is_complex = target != "magnitude"
         inputs = 1 + (1 + heuristic + 2 * is_complex) * num_spks
         outputs = (1 + is_complex) * num_spks
@@ -118,24 +122,23 @@ class SuperResolution(nn.Module):
         torch.Tensor
             [B, T, C], of exactly the length of the estimate.
         """
-        mixture = self.stft(mixture.unsqueeze(2))  # [B, 1, F, L]
-        spectrum = self.stft(estimate)  # [B, C, F, L]
+        mixture = self._spectrum(mixture.unsqueeze(2))  # [B, 1, F, L]
+        spectrum = self._spectrum(estimate)  # [B, C, F, L]
         residual = self.convolve(self._features(mixture, spectrum))  # [B, C or 2 C, F, L]
         if self.target == "magnitude":
             change = _in_own_phase(residual, spectrum)  # [B, C, F, L]
         else:
-            share = torch.complex(*residual.chunk(2, dim=1))  # [B, C, F, L]
-            change = share * (mixture if self.target == "complex_mask" else _phase(mixture))
-        return self.istft(spectrum + change, estimate.shape[1])  # [B, T, C]
+            share = Spectrum(*residual.chunk(2, dim=1))  # [B, C, F, L]
+            change = share * (mixture if self.target == "complex_mask" else mixture.phase)
+        return self._waveform(spectrum + change, estimate.shape[1])  # [B, T, C]
 
-    def _features(self, mixture: Tensor, spectrum: Tensor) -> Tensor:
-        magnitudes = mixture.abs(), spectrum.abs()
+    def _features(self, mixture: "Spectrum", spectrum: "Spectrum") -> Tensor:
+        magnitudes = mixture.magnitude, spectrum.magnitude
         features = [*magnitudes]
         if self.heuristic:
             features.append(high_band_guess(*magnitudes, self.quotient))
         if self.target != "magnitude":
-            turned = spectrum * _phase(mixture).conj()
-            features += [turned.real, turned.imag]
+            features += spectrum * mixture.phase.conjugate
         return torch.cat(features, dim=1)
 
     def convolve(self, features: Tensor) -> Tensor:
@@ -147,25 +150,50 @@ class SuperResolution(nn.Module):
         return self.layers(padded)[:, :, :num_bins, :num_frames].to(features.dtype)
 
     @fwd_default_precision(cast_inputs=torch.float32)
-    def stft(self, waveform: Tensor) -> Tensor:
-        """Transform `waveform` [B, T, C] to its spectrum [B, C, F, L]; zeros surround it."""
-        spectrum = torch.stft(
-            waveform.mT.flatten(0, 1),
-            self.n_fft,
-            self.hop,
-            window=self.window,
-            pad_mode="constant",  # "reflect" would need more than half a frame of samples
-            return_complex=True,
-        )  # [B * C, F, L]
-        return spectrum.unflatten(0, (waveform.shape[0], waveform.shape[2]))
+    def _spectrum(self, waveform: Tensor) -> "Spectrum":
+        return Spectrum(*self.stft(waveform))
 
     @fwd_default_precision
-    def istft(self, spectrum: Tensor, num_samples: int) -> Tensor:
-        """Transform `spectrum` [B, C, F, L] back to [B, `num_samples`, C]."""
-        waveform = torch.istft(
-            spectrum.flatten(0, 1), self.n_fft, self.hop, window=self.window, length=num_samples
-        )  # [B * C, T]
-        return waveform.unflatten(0, spectrum.shape[:2]).mT
+    def _waveform(self, spectrum: "Spectrum", num_samples: int) -> Tensor:
+        return self.stft.inverse(*spectrum, num_samples)
+
+
+class Spectrum(NamedTuple):
+    """Complex numbers [B, C, F, L] as real and imaginary part, which all devices compute with.
+
+    Example
+    -------
+    >>> unit = Spectrum(torch.tensor(0.0), torch.tensor(2.0)).phase
+    >>> unit * unit
+    Spectrum(real=tensor(-1.), imaginary=tensor(0.))
+    """
+
+    real: Tensor
+    imaginary: Tensor
+
+    def __add__(self, other: "Spectrum") -> "Spectrum":
+        return Spectrum(self.real + other.real, self.imaginary + other.imaginary)
+
+    def __mul__(self, other: "Spectrum") -> "Spectrum":
+        return Spectrum(
+            self.real * other.real - self.imaginary * other.imaginary,
+            self.real * other.imaginary + self.imaginary * other.real,
+        )
+
+    @property
+    def conjugate(self) -> "Spectrum":
+        return Spectrum(self.real, -self.imaginary)
+
+    @property
+    def magnitude(self) -> Tensor:
+        """[B, C, F, L]; the slope of a root has no end at zero, so that is kept away."""
+        return (self.real.square() + self.imaginary.square()).clamp_min(TINY).sqrt()
+
+    @property
+    def phase(self) -> "Spectrum":
+        """The numbers as they are at magnitude 1."""
+        magnitude = self.magnitude.clamp_min(FLOOR)
+        return Spectrum(self.real / magnitude, self.imaginary / magnitude)
 
 
 def high_band_guess(mixture: Tensor, estimate: Tensor, quotient: str) -> Tensor:
@@ -213,14 +241,12 @@ QUOTIENTS = {
 }
 
 
-def _phase(spectrum: Tensor) -> Tensor:
-    return spectrum / spectrum.abs().clamp_min(FLOOR)
-
-
-def _in_own_phase(residual: Tensor, spectrum: Tensor) -> Tensor:
+def _in_own_phase(residual: Tensor, spectrum: Spectrum) -> Spectrum:
     """A change of the magnitude; the sum stays >= 0."""
-    magnitude = spectrum.abs()
-    return (torch.relu(magnitude + residual) - magnitude) * _phase(spectrum)
+    magnitude = spectrum.magnitude
+    change = torch.relu(magnitude + residual) - magnitude  # [B, C, F, L]
+    real, imaginary = spectrum.phase
+    return Spectrum(change * real, change * imaginary)
 
 
 def _convolutions(
@@ -236,7 +262,7 @@ def _convolutions(
     convolution = _separable if form == "separable" else _dense
     layers = []
     for n_in, n_out, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
-        layers += [convolution(n_in, n_out, kernel), _norm(norm, n_out), nn.ReLU(inplace=True)]
+        layers += [convolution(n_in, n_out, kernel), _norm(norm, n_out), nn.ReLU()]
     if last_relu:
         del layers[-2]  # no norm before the last
     else:
@@ -248,7 +274,7 @@ def _convolutions(
 
 
 def _dense(n_in: int, n_out: int, kernel: int, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, groups=groups)
+    return Conv2d(n_in, n_out, kernel, padding=kernel // 2, groups=groups)
 
 
 def _separable(n_in: int, n_out: int, kernel: int) -> nn.Sequential:

@@ -3,11 +3,8 @@
 SFSRNet's has a 2-D convolution over the chunk grid in its feed-forward part. Source: Rixen & Renz,
 "SFSRNet: Super-Resolution for Single-Channel Audio Source Separation", AAAI 2022, section on the
 separator; open points in the README under "Where the paper is silent".
-B batch, R rows of L positions, N channels, H heads of D channels.
+B batch, R rows of L positions, N channels.
 """
-
-from collections.abc import Callable
-from functools import partial
 
 import torch
 from speechbrain.lobes.models.dual_path import SBTransformerBlock
@@ -17,14 +14,8 @@ from speechbrain.lobes.models.transformer.Transformer import (
 )
 from speechbrain.nnet.attention import MultiheadAttention
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
 
-from sfsrnet_modules.models.linear import linear
-
-# Values that a CPU takes at a time: with what a layer makes of them, about its cache.
-SLICE = 2**20
-# Positions in a row: up to here a CPU is quicker without the fused kernel.
-SHORT_ROW = {torch.bfloat16: 256, torch.float32: 64}
+from sfsrnet_modules.models.cpu import Conv2d, attention, in_slices, linear
 
 
 class LongPositionalEncoding(PositionalEncoding):
@@ -67,51 +58,14 @@ class LongPositionalEncoding(PositionalEncoding):
         return self.longer[:, :length]
 
 
-def self_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """Run `attention` along the rows of `x` [R, L, N], by PyTorch's fused kernels.
+def self_attention(layer: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    """Run `layer` along the rows of `x` [R, L, N], by fused kernels.
 
-    The same as ``attention(x, x, x)``, whose averaged maps SpeechBrain asks for and throws away.
+    The same as ``layer(x, x, x)``, whose averaged maps SpeechBrain asks for and throws away.
     """
-    qkv = linear(x, attention.in_proj_weight, attention.in_proj_bias)  # [R, L, 3 * N]
-    dropout_p = attention.dropout if attention.training else 0.0
-    heads, length = attention.num_heads, x.shape[1]
-    if x.device.type == "cpu" and length <= SHORT_ROW.get(qkv.dtype, 0):
-        attend = partial(_attend, _plain_attention, heads, dropout_p)
-        y = in_slices(attend, qkv, heads * length**2)  # [R, L, N]
-    else:
-        y = _attend(scaled_dot_product_attention, heads, dropout_p, qkv)  # [R, L, N]
-    return linear(y, attention.out_proj.weight, attention.out_proj.bias)  # [R, L, N]
-
-
-def _attend(kernel: Callable[..., Tensor], heads: int, dropout_p: float, qkv: Tensor) -> Tensor:
-    query, key, value = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # [R, H, L, D]
-    return kernel(query, key, value, dropout_p=dropout_p).transpose(1, 2).flatten(2)  # [R, L, N]
-
-
-def _plain_attention(query: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
-    """Attention written out, which PyTorch's fused kernels on a CPU are slower than on short rows.
-
-    In bfloat16 on rows of 10 to 250 positions by 1 to 2.5 times in evaluation, by 2 to 7 in
-    training; in float32 on rows of 10 to 34 by 2 times, on two threads.
-    """
-    weights = (query * query.shape[3] ** -0.5 @ key.mT).softmax(3)  # [R, H, L, L]
-    return dropout(weights, dropout_p) @ value  # [R, H, L, D]
-
-
-def in_slices(
-    function: Callable[[Tensor], Tensor], x: Tensor, values_per_row: int | None = None
-) -> Tensor:
-    """Run `function` on the rows of `x` [R, L, N], on a CPU a few rows at a time.
-
-    What a layer makes of a few rows stays in the cache, and long recordings need little more memory
-    than `x` itself. Rows must not see each other. `values_per_row` counts what the function works
-    on; by default L * N.
-    """
-    values = len(x) * (values_per_row or x[0].numel())
-    if x.device.type != "cpu" or values <= SLICE:
-        return function(x)
-    slices = min(len(x), -(-values // SLICE))
-    return torch.cat([function(part) for part in x.tensor_split(slices)])
+    qkv = linear(x, layer.in_proj_weight, layer.in_proj_bias)  # [R, L, 3 * N]
+    y = attention(qkv, layer.num_heads, layer.dropout if layer.training else 0.0)  # [R, L, N]
+    return linear(y, layer.out_proj.weight, layer.out_proj.bias)  # [R, L, N]
 
 
 class RowTransformer(nn.Module):
@@ -269,7 +223,7 @@ class ConvFeedForward(nn.Module):
                 f"kernel_size is {kernel_size}: give an odd number, so the grid's size stays"
             )
         self.linear = nn.Linear(d_model, d_ffn)
-        self.conv = nn.Conv2d(d_ffn, d_model, kernel_size, padding=kernel_size // 2)
+        self.conv = Conv2d(d_ffn, d_model, kernel_size, padding=kernel_size // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [B, R, L, N]; items of the batch don't see each other."""

@@ -277,8 +277,6 @@ def _mean_of_item(x: Tensor) -> Tensor:
 def any_length() -> Iterator[None]:
     """Within it nothing in the network depends on the length that it is shown."""
     with (
-        patch.object(transformer, "in_slices", lambda function, x: function(x)),
-        patch.dict(transformer.SHORT_ROW, clear=True),  # the fused attention, whatever the length
         patch.object(transformer.LongPositionalEncoding, "forward", encode_positions),
         patch.object(nn.GroupNorm, "forward", norm_of_item),
     ):

@@ -9,7 +9,7 @@ from speechbrain.lobes.models.dual_path import (
 )
 
 from conftest import tiny_sfsrnet
-from sfsrnet_modules.models import transformer
+from sfsrnet_modules.models import cpu
 from sfsrnet_modules.models.dual_path import DualPathSeparator, chunk, overlap_add
 from sfsrnet_modules.models.transformer import ConvTransformer, ConvTransformerLayer
 
@@ -61,7 +61,7 @@ def gradients(model: torch.nn.Module, output: torch.Tensor) -> dict[str, torch.T
 @pytest.mark.parametrize("norm_before", [True, False])
 @pytest.mark.parametrize("rows_in_slice", [3, 1000])
 def test_gradients_equal_those_of_the_stock_model(norm_before, rows_in_slice, monkeypatch):
-    monkeypatch.setattr(transformer, "SLICE", rows_in_slice * 20 * 16)
+    monkeypatch.setattr(cpu, "SLICE", rows_in_slice * 20 * 16)
     options = {"intra_norm_before": norm_before, "inter_norm_before": norm_before}
     stock, other = stock_sepformer(**options), stock_sepformer(**options)
     separator = wrapped(other, head="gated", every_block=False)
@@ -80,7 +80,7 @@ def test_gradients_equal_those_of_the_stock_model(norm_before, rows_in_slice, mo
 
 @pytest.mark.parametrize("rows_in_slice", [2, 1000])
 def test_convolutional_layer_equals_its_plain_form(rows_in_slice, monkeypatch):
-    monkeypatch.setattr(transformer, "SLICE", rows_in_slice * 7 * 16)
+    monkeypatch.setattr(cpu, "SLICE", rows_in_slice * 7 * 16)
     layer = ConvTransformerLayer(16, 2, 32, 3).double()
     x = torch.randn(3, 5, 7, 16, dtype=torch.float64)
     ours, theirs = layer(x), plain(layer, x)

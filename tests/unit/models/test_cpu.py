@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sfsrnet_modules.models.linear import linear
+from sfsrnet_modules.models.cpu import linear
 
 
 class Operations(TorchDispatchMode):
