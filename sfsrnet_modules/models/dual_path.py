@@ -212,10 +212,10 @@ def run_path(block: Dual_Computation_Block, path: str, x: Tensor) -> Tensor:
         y = model(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # [B, R, L, H]
     if block.linear_layer_after_inter_intra:
         y = getattr(block, f"{path}_linear")(y)  # [B, R, L, N]
-    return y if block.norm is None else _norm(getattr(block, f"{path}_norm"), y)
+    return y if block.norm is None else norm_chunks(getattr(block, f"{path}_norm"), y)
 
 
-def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+def norm_chunks(norm: nn.Module, x: Tensor) -> Tensor:
     """Run a block's norm on `x` [B, R, L, N], whose channels come last."""
     if isinstance(norm, nn.GroupNorm) and norm.num_groups == 1:
         of_items = F.layer_norm(x, x.shape[1:], eps=norm.eps)  # without a copy to channels first

@@ -40,7 +40,8 @@ class STFT(nn.Module):
         super().__init__()
         if n_fft % 2 or n_fft % hop or n_fft < 2 * hop:
             raise ValueError(
-                f"n_fft is {n_fft} and hop {hop}: give an even n_fft that is two or more whole hops"
+                f"n_fft is {n_fft} and hop {hop}: give an even n_fft that is two or more whole "
+                "hops, such as --n_fft 256 --hop 64"
             )
         self.n_fft, self.hop = n_fft, hop
         window = torch.hann_window(n_fft, dtype=torch.float64)

@@ -6,11 +6,12 @@ from speechbrain.lobes.models.dual_path import (
     Encoder,
     SBRNNBlock,
     SepformerWrapper,
+    select_norm,
 )
 
 from conftest import tiny_sfsrnet
 from sfsrnet_modules.models import cpu
-from sfsrnet_modules.models.dual_path import DualPathSeparator, chunk, overlap_add
+from sfsrnet_modules.models.dual_path import DualPathSeparator, chunk, norm_chunks, overlap_add
 from sfsrnet_modules.models.transformer import ConvTransformer, ConvTransformerLayer
 
 
@@ -217,3 +218,17 @@ def test_dprnn_keeps_the_contract():
 def test_unknown_head_is_refused():
     with pytest.raises(ValueError, match="head is 'conv'"):
         wrapped(stock_sepformer(), head="conv")
+
+
+@pytest.mark.parametrize("kind", ["ln", "gln", "bn"])
+def test_norms_of_chunks_are_speechbrains(kind):
+    norm = select_norm(kind, 6, 4).double()
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 5, 7, 6, dtype=torch.float64, requires_grad=True)  # [B, R, L, N]
+    ours = norm_chunks(norm, x)
+    expected = norm(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    assert torch.allclose(ours, expected, atol=1e-12)
+    towards = torch.randn_like(ours)
+    gradients = [torch.autograd.grad(y, x, towards)[0] for y in (ours, expected)]
+    assert torch.allclose(*gradients, atol=1e-10)

@@ -55,3 +55,16 @@ def test_unknown_filterbank_is_refused():
     parts = MaskNet(8, 8, 16, 3, 1, 1, C=2), Decoder(8, 1, 16, stride=8, bias=False)
     with pytest.raises(ValueError, match=r"'stft'.*'noise'.*'sines'"):
         MaskSeparator(Encoder(16, 8), *parts, filterbank="stft")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_decoding_all_estimates_at_once_is_the_decoders_own_work(bias):
+    parts = MaskNet(8, 8, 16, 3, 1, 1, C=2), Decoder(8, 1, 16, stride=8, bias=bias)
+    separator = MaskSeparator(Encoder(16, 8), *parts).double()
+    frames = torch.randn(3, 8, 20, dtype=torch.float64)  # [B, N, L]
+    masks = [torch.rand(3, 2, 8, 20, dtype=torch.float64) for _ in range(4)]
+    estimates = separator._decode(frames, masks, 170)  # [E, B, T, C]
+    for estimate, mask in zip(estimates, masks, strict=True):
+        for source in range(2):
+            expected = separator.decoder(frames * mask[:, source])  # [B, T]
+            assert torch.allclose(estimate[:, :168, source], expected, atol=1e-12)
