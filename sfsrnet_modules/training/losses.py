@@ -12,7 +12,7 @@ from torchaudio.transforms import Resample
 
 from sfsrnet_modules.common.permutation import best_order
 from sfsrnet_modules.common.si_snr import mean_square, valid_mask
-from sfsrnet_modules.training.silence import pairwise_scores
+from sfsrnet_modules.training.silence import pairwise_scores, scale_of
 
 
 class MultiLoss(nn.Module):
@@ -104,14 +104,14 @@ class MultiLoss(nn.Module):
         ValueError
             Where there are more blocks' estimates than rates.
         """
+        if mixture is None:
+            mixture = sources.sum(2)  # [B, T]
+        power = mean_square(mixture.unsqueeze(2), lengths).squeeze(1)  # [B]
         blocks = estimates[:-1] if has_refined else estimates
         if len(blocks) > len(self.rates):
             raise ValueError(
                 f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` a value a block"
             )
-        if mixture is None:
-            mixture = sources.sum(2)  # [B, T]
-        power = mean_square(mixture.unsqueeze(2), lengths).squeeze(1)  # [B]
         first = len(self.rates) - len(blocks) + 1  # without the early blocks' estimates the last
         rates = self.rates[first - 1 :]
         scores = {
@@ -145,7 +145,8 @@ def _pit_score(
     estimates: Tensor, sources: Tensor, mixture_power: Tensor, lengths: Tensor | None
 ) -> Tensor:
     """Score under the best order of the estimates, mean over sources: dB, [B]."""
-    scores = pairwise_scores(estimates, sources, mixture_power, lengths)  # [B, C, C]
+    scale = scale_of(estimates, sources, lengths)
+    scores = pairwise_scores(estimates, sources, mixture_power, lengths, scale)  # [B, C, C]
     return scores.gather(1, best_order(scores).unsqueeze(1)).mean((1, 2))
 
 

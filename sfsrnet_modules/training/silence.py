@@ -12,15 +12,49 @@ THRESHOLD = 1e-3  # -30 dB: an error or a leak below it pulls no more (Wisdom et
 FLOOR = 1e-8  # mean square, -80 dBFS: silence as a mixture gives a finite score
 
 
+def scale_of(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Return the gain, common to the batch, that brings the sum of the voices nearest to the truth.
+
+    SI-SNR leaves a model's scale open, and so does this: what counts is how the levels of voices
+    and silence stand to one another, within an item and between items.
+
+    Arguments
+    ---------
+    estimates, sources : torch.Tensor
+        [B, T, C].
+    lengths : torch.Tensor, optional
+        Length of each item as a share of T, [B].
+
+    Returns
+    -------
+    torch.Tensor
+        A scalar.
+
+    Example
+    -------
+    >>> sources = torch.randn(4, 800, 2)
+    >>> scale_of(10 * sources, sources)
+    tensor(0.1000)
+    """
+    mask = valid_mask(sources, lengths)  # [B, T, 1]
+    total, truth = ((x * mask).sum(2).flatten() for x in (estimates, sources))  # [B * T]
+    return total @ truth / (total.square().sum() + FLOOR)
+
+
 def pairwise_scores(
-    estimates: Tensor, sources: Tensor, mixture_power: Tensor, lengths: Tensor | None = None
+    estimates: Tensor,
+    sources: Tensor,
+    mixture_power: Tensor,
+    lengths: Tensor | None = None,
+    scale: Tensor | float = 1.0,
 ) -> Tensor:
     """Score every estimate against every source.
 
     Where all sources speak it is SI-SNR. That is undefined for silence, and leaves the level of an
     estimate open, so that nothing would say how soft silence has to be. An item with a silent
-    source is scored by thresholded SNR: ``-10 log10(|e - s|^2 / r + 0.001)`` of estimate e and
-    source s, with r the power of the source, or of the mixture where the source is silent.
+    source is scored by thresholded SNR: ``-10 log10(|g e - s|^2 / r + 0.001)`` of estimate e and
+    source s, with the scale g, and r the power of the source, or of the mixture where the source is
+    silent.
 
     Arguments
     ---------
@@ -30,6 +64,8 @@ def pairwise_scores(
         Mean square of the mixtures, [B].
     lengths : torch.Tensor, optional
         Length of each item as a share of T, [B]; what lies beyond does not count.
+    scale : torch.Tensor or float
+        Of :func:`scale_of`; in SNR alone.
 
     Returns
     -------
@@ -40,16 +76,17 @@ def pairwise_scores(
     -------
     >>> voice = torch.randn(1, 800, 1)
     >>> sources = torch.cat([voice, torch.zeros_like(voice)], dim=2)
-    >>> estimates = torch.cat([voice, 0.1 * voice], dim=2)
+    >>> estimates = torch.cat([voice, 0.2 * voice], dim=2)
     >>> pairwise_scores(estimates, sources, voice.square().mean((1, 2))).round(decimals=1)
-    tensor([[[30.0000,  0.0000],
-             [ 0.9000, 19.6000]]])
+    tensor([[[30.0000, -0.0000],
+             [ 1.9000, 13.9000]]])
     """
     silent = silent_sources(sources, lengths)  # [B, C]
     mask = valid_mask(sources, lengths)  # [B, T, 1]
-    product = (estimates * mask).mT @ sources / mask.sum(1, keepdim=True)  # [B, C, C]
+    product = scale * (estimates * mask).mT @ sources / mask.sum(1, keepdim=True)  # [B, C, C]
     power = mean_square(sources, lengths)  # [B, C]
-    error = mean_square(estimates, lengths).unsqueeze(2) - 2 * product + power.unsqueeze(1)
+    error = scale**2 * mean_square(estimates, lengths).unsqueeze(2)  # [B, C, 1]
+    error = error - 2 * product + power.unsqueeze(1)  # [B, C, C]
     reference = torch.where(silent, mixture_power.unsqueeze(1), power).clamp_min(FLOOR)  # [B, C]
     snr = -10 * torch.log10(error.clamp_min(0) / reference.unsqueeze(1) + THRESHOLD)
     level_counts = silent.any(1)[:, None, None]  # [B, 1, 1]

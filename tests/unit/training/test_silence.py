@@ -3,7 +3,7 @@ import torch
 
 from sfsrnet_modules.common.si_snr import pairwise_si_snr
 from sfsrnet_modules.training.losses import MultiLoss
-from sfsrnet_modules.training.silence import pairwise_scores
+from sfsrnet_modules.training.silence import pairwise_scores, scale_of
 
 
 def with_voices(number: int, batch: int = 1) -> torch.Tensor:
@@ -48,20 +48,43 @@ def test_loss_and_gradient_are_finite(number, gain):
         loss, _ = MultiLoss([1000, 8000], 8000)(estimates, sources, None, True, mixture)
         loss.backward()
         assert loss.isfinite() and estimates.grad.isfinite().all()
-        assert gain == 0 or estimates.grad.abs().max() > 0
+        assert gain == 0 or number == 0 or estimates.grad.abs().max() > 0
 
 
 def test_where_nobody_speaks_a_softer_estimate_is_better():
     noise = 0.1 * torch.randn(1, 800)
     loud, soft = (
-        MultiLoss([8000], 8000)(
-            (gain * noise)[None, ..., None].expand(1, 1, 800, 2),
-            torch.zeros(1, 800, 2),
-            mixture=noise,
-        )[0]
+        pairwise_scores((gain * noise)[..., None], torch.zeros(1, 800, 1), power_of(noise)).item()
         for gain in (1.0, 0.1)
     )
-    assert abs((loud - soft) - 20) < 0.5
+    assert abs(loud) < 0.1 and abs(soft - 19.6) < 0.1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_scale_common_to_all_estimates_does_not_count(number):
+    sources = with_voices(number, batch=3)
+    estimates = (sources + 0.01 * torch.randn_like(sources))[None]
+    near, far = (MultiLoss([8000], 8000)(scale * estimates, sources)[0] for scale in (1.0, 9.0))
+    assert torch.isclose(near, far, atol=1e-3)
+
+
+def test_an_item_without_voices_is_held_against_those_with():
+    sources = torch.cat([with_voices(2, batch=3), torch.zeros(1, 800, 3)])
+    mixture = sources.sum(2)
+    mixture[3] = 0.1 * torch.randn(800)
+    leak = torch.zeros_like(sources)
+    leak[3] = 0.1 * mixture[3].unsqueeze(1)
+    losses = [
+        MultiLoss([8000], 8000)(9 * (sources + share * leak)[None], sources, mixture=mixture)[0]
+        for share in (0.0, 1.0)
+    ]
+    assert abs((losses[1] - losses[0]) - (30 - 19.6) / 4) < 0.6  # the scale moves, too
+
+
+def test_padding_does_not_change_the_scale():
+    sources = with_voices(2)
+    longer = [torch.cat([x, torch.randn(1, 200, 3)], dim=1) for x in (9 * sources, sources)]
+    assert abs(scale_of(*longer, torch.tensor([0.8])) - 1 / 9) < 1e-5
 
 
 def test_padding_does_not_count():
