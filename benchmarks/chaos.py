@@ -22,9 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.about import facts, table
-from tests.integration.ranks import Job, options, steps
-from tests.integration.test_train import TINY
-from tests.integration.voices import write_corpus
+from benchmarks.ranks import TINY, Job, options, steps
+from benchmarks.voices import write_corpus
 
 KEYS = {
     **TINY,

@@ -17,11 +17,10 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from torch import distributed, nn
 
-from benchmarks.about import facts, table
-from conftest import ROOT
+from benchmarks.about import ROOT, facts, table
+from benchmarks.ranks import environment, free_port, server
 from sfsrnet_modules.common.hparams import read_hparams
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
-from tests.integration.ranks import _environment, _free_port, server
 
 SEGMENT, ROUNDS = 0.25, 5  # s of audio, and steps that are measured, after one that is not
 GPUS_A_NODE = 8
@@ -131,7 +130,7 @@ def paper_table(steps: list[float], size: int) -> str:
 
 def measure(kind: str, num_ranks: int) -> list[float]:
     """Seconds of what `kind` names, in each round of the first of the processes."""
-    port, results = _free_port(), server.Queue()
+    port, results = free_port(), server.Queue()
     processes = [
         server.Process(target=_work, args=(kind, r, num_ranks, port, results))
         for r in range(num_ranks)
@@ -146,7 +145,7 @@ def measure(kind: str, num_ranks: int) -> list[float]:
 
 def _work(kind: str, rank: int, num_ranks: int, port: int, results) -> None:
     torch.set_num_threads(1)
-    os.environ |= _environment("torchrun", rank, num_ranks, port)
+    os.environ |= environment("torchrun", rank, num_ranks, port)
     distributed.init_process_group("gloo")
     hparams = _paper()
     model = hparams["model"]

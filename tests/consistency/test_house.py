@@ -62,6 +62,13 @@ def test_data_preparation_knows_no_model():
         assert not reaches(path, *rooms), path
 
 
+def test_what_is_measured_or_shipped_needs_no_test():
+    for room in ("benchmarks", "data_prep", "sfsrnet_modules"):
+        for path in (ROOT / room).rglob("*.py"):
+            assert not reaches(path, "tests", "conftest"), path
+            assert "from conftest" not in path.read_text(encoding="utf-8"), path  # in doctests
+
+
 def test_parameters_are_reached_through_modules_alone():
     """DDP wraps `self.modules` only: a model called through `hparams` is never synchronised."""
     brain = (ROOT / "sfsrnet_modules/training/brain.py").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from benchmarks.ablation import main
-from tests.integration.voices import write_corpus
+from benchmarks.voices import write_corpus
 
 TINY = {
     "filters": 8,

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
+from benchmarks.ranks import TINY
 from conftest import ROOT
 from data_prep.corpora import librimix, wsj0mix
 from tests import trees
-from tests.integration.test_train import TINY
 
 # Learns enough in two epochs that the figures do not hang on the last bit.
 QUICK = {**TINY, "super_resolution": "null", "items_per_epoch": 24, "lr": 0.01}

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.integration.ranks import Job, options, steps
-from tests.integration.test_train import TINY, corpus  # noqa: F401  the fixture
+from benchmarks.ranks import TINY, Job, options, steps
+from tests.integration.test_train import corpus  # noqa: F401  the fixture
 
 ITEMS = 10
 KEYS = {**TINY, "items_per_epoch": ITEMS, "num_valid": 3, "num_test": 5, "ema": 0.9}

@@ -1,10 +1,10 @@
 import numpy as np
 import torch
 
+from benchmarks.voices import voice
 from conftest import tiny_sfsrnet
 from sfsrnet_modules.common.si_snr import pit_si_snr
 from sfsrnet_modules.training.losses import MultiLoss
-from tests.integration.voices import voice
 
 
 def test_one_batch_can_be_learnt_by_heart():

@@ -12,29 +12,14 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.ranks import TINY
+from benchmarks.voices import write_corpus
 from conftest import ROOT
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.inference.interface import SFSRNetSeparation
 from sfsrnet_modules.publishing.run import TrainingRun
-from tests.integration.voices import write_corpus
 
 PROBE = str(ROOT / "tests/integration/probe.py")
-TINY = {
-    "filters": 8,
-    "blocks": 2,
-    "heads": 2,
-    "ffn": 16,
-    "chunk": 20,
-    "rates": "[4000, 8000]",
-    "segment": 0.5,
-    "items_per_epoch": 8,
-    "batch_size": 2,
-    "num_valid": 3,
-    "num_test": 4,
-    "num_workers": 0,
-    "number_of_epochs": 2,
-    "ckpt_interval_minutes": 0,
-}
 
 
 @pytest.fixture(scope="module")

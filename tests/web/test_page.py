@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.voices import voice
 from conftest import ROOT, TINY, tiny_sfsrnet
 from sfsrnet_modules.publishing.export import export_model
-from tests.integration.voices import voice
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 QUIET = (

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.voices import write_corpus
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.corpora.corpus import Corpus
-from tests.integration.voices import write_corpus
 
 KEYS = {
     "sample_rate": 8000,

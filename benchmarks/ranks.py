@@ -13,10 +13,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ROOT
+from benchmarks.about import ROOT
+
+# a model with small layers, and an epoch of four steps, as options of train.py
+TINY = {
+    "filters": 8,
+    "blocks": 2,
+    "heads": 2,
+    "ffn": 16,
+    "chunk": 20,
+    "rates": "[4000, 8000]",
+    "segment": 0.5,
+    "items_per_epoch": 8,
+    "batch_size": 2,
+    "num_valid": 3,
+    "num_test": 4,
+    "num_workers": 0,
+    "number_of_epochs": 2,
+    "ckpt_interval_minutes": 0,
+}
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["tests.integration.ranks", "train", "torch._dynamo"])
+server.set_forkserver_preload(["benchmarks.ranks", "train", "torch._dynamo"])
 
 
 class Job:
@@ -35,10 +53,10 @@ class Job:
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "output.txt"
-        port = _free_port()
+        port = free_port()
         self.processes = []
         for rank in range(num_ranks):
-            env = {} if num_ranks == 1 else _environment(launcher, rank, num_ranks, port)
+            env = {} if num_ranks == 1 else environment(launcher, rank, num_ranks, port)
             process = server.Process(target=_run, args=(folder, arguments, env, event))
             process.start()
             self.processes.append(process)
@@ -89,7 +107,7 @@ def steps(folder: Path, rank: int = 0) -> dict[tuple[str, str], set[str]]:
     return losses
 
 
-def _environment(launcher: str, rank: int, num_ranks: int, port: int) -> dict[str, str]:
+def environment(launcher: str, rank: int, num_ranks: int, port: int) -> dict[str, str]:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if launcher == "srun":
@@ -98,7 +116,7 @@ def _environment(launcher: str, rank: int, num_ranks: int, port: int) -> dict[st
     return env | dict(zip(names, map(str, (rank, rank, num_ranks)), strict=True))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
