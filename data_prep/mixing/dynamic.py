@@ -147,12 +147,15 @@ class DynamicMixing(EpochDataset):
         if self.noise is not None:
             loudness = mixture if mixture.any() else voices.sum(axis=0)  # if nobody speaks
             noise = self.noise.draw(rng, loudness, self.pool, speakers)  # [T]
-        scale = np.float32(peak_scale(mixture + noise, sources.T))
-        mixture = (heard * scale).sum(axis=0) + noise * scale
+        mixture += noise
+        scale = np.float32(peak_scale(mixture, sources))
+        if scale < 1:
+            heard, sources, noise = heard * scale, sources * scale, noise * scale
+            mixture = heard.sum(axis=0) + noise  # to the last bit what its parts add up to
         return {
             "id": f"epoch{epoch}-{index}",
             "mixture": torch.from_numpy(mixture),
-            "sources": torch.from_numpy(np.stack(sources * scale, axis=-1)),
+            "sources": torch.from_numpy(sources.T),
         }
 
     def _draw_voices(self, rng: np.random.Generator) -> tuple[list[int], np.ndarray]:

@@ -102,7 +102,7 @@ def peak_scale(mixture: np.ndarray, sources: np.ndarray) -> float:
     Arguments
     ---------
     mixture : np.ndarray [T]
-    sources : np.ndarray [T, C]
+    sources : np.ndarray [T, C] or [C, T]
 
     Returns
     -------
@@ -113,5 +113,5 @@ def peak_scale(mixture: np.ndarray, sources: np.ndarray) -> float:
     >>> peak_scale(np.array([1.8, 0.1]), np.array([[0.9, 0.9], [0.1, 0.0]]))
     0.5
     """
-    peak = max(np.abs(sources).max(), np.abs(mixture).max())
+    peak = max(audio.max() for audio in (mixture, -mixture.min(), sources, -sources.min()))
     return float(PEAK / max(peak, PEAK))

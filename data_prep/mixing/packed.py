@@ -57,7 +57,8 @@ class Packed:
         index = pd.read_csv(folder / INDEX)
         self._bounds = np.append(0, index["length"].cumsum())
         self._scales = index["scale"].to_numpy(np.float32)
-        self._samples = np.memmap(folder / SAMPLES, np.int16, mode="r")
+        samples = np.memmap(folder / SAMPLES, np.int16, mode="r")
+        self._samples = np.asarray(samples)  # slices of a memmap take several times as long
 
     def __reduce__(self) -> tuple:
         return Packed, (self.folder,)  # a worker that is spawned maps the file for itself

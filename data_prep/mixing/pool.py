@@ -14,7 +14,7 @@ from data_prep.mixing.levels import from_db
 from data_prep.mixing.packed import find_pack
 from data_prep.mixing.recordings import Files, num_samples, read_pool
 from data_prep.mixing.speed import change_speed
-from sfsrnet_modules.common.crops import last_frame, num_resampled, rate_ratio
+from sfsrnet_modules.common.crops import last_frame, rate_ratio
 
 logger = get_logger(__name__)
 
@@ -98,7 +98,7 @@ class Pool:
         Speakers of one mixture come from one source, so that a separator cannot tell them apart by
         their microphones. A source is drawn in proportion to its speakers, times its weight.
         """
-        source = rng.choice(len(self._shares), p=self._shares)
+        source = np.searchsorted(self._share_bounds, rng.random(), side="right")
         yield from _in_random_order(rng, self._members[source])
         yield from rng.permutation(
             np.setdiff1d(np.concatenate(self._members), self._members[source])
@@ -131,38 +131,31 @@ class Pool:
         np.ndarray [T]
             float32.
         """
-        segment = np.zeros(num_samples, np.float32)  # [T]
+        segment = np.zeros(last_frame(num_samples, speed), np.float32)  # [T * speed]
         begin = 0
-        while begin < num_samples:
-            piece = self._draw_piece(rng, speaker, num_samples - begin, level_db, speed)
+        while begin < len(segment):
+            piece = self._draw_piece(rng, speaker, len(segment) - begin, level_db)
             segment[begin : begin + len(piece)] = piece
             begin += len(piece) + self.gap
             if len(piece) == 0:
                 break
-        return segment
+        return change_speed(segment, speed)[:num_samples]
 
     def _draw_piece(
-        self,
-        rng: np.random.Generator,
-        speaker: int,
-        max_samples: int,
-        level_db: float,
-        speed: Fraction,
+        self, rng: np.random.Generator, speaker: int, max_samples: int, level_db: float
     ) -> np.ndarray:
         """A crop of a recording, or a whole shorter one; empty when none can be read."""
         for _ in range(ATTEMPTS):
             i = self._draw_recording(rng, speaker)
             length, grid = int(self._lengths[i]), int(self._grids[i])
-            num_samples = min(max_samples, num_resampled(length, speed))
-            needed = last_frame(num_samples, speed)
-            start = grid * int(rng.integers((length - needed) // grid + 1))
+            num_samples = min(max_samples, length)
+            start = grid * int(rng.integers((length - num_samples) // grid + 1))
             try:
-                audio = self._recordings.read(i, start, needed)
+                audio = self._recordings.read(i, start, num_samples)
             except OSError as error:
                 self._report(i, error)
             else:
-                gain = np.float32(from_db(level_db - self._levels_db[i]))
-                return change_speed(audio, speed)[:num_samples] * gain
+                return audio * np.float32(from_db(level_db - self._levels_db[i]))
         return np.zeros(0, np.float32)
 
     def _draw_recording(self, rng: np.random.Generator, speaker: int) -> int:
@@ -218,8 +211,8 @@ class Pool:
                 f"{', '.join(members)} must be above"
             )
         self._members = [members[name] for name, share in shares.items() if share]
-        self._shares = np.array([share for share in shares.values() if share])
-        self._shares /= self._shares.sum()  # of the mixtures, by source
+        drawn = np.array([share for share in shares.values() if share])
+        self._share_bounds = np.cumsum(drawn)[:-1] / drawn.sum()  # of sources, in the mixtures
         if "source" in table:
             self._log_shares(shares, sorted(set(weights) - set(members)))
 
