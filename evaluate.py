@@ -13,13 +13,15 @@ import pandas as pd
 import torch
 
 from data_prep.corpora.acoustics import Acoustics
+from data_prep.mixing.conversations import write_sets
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.noise import KINDS
 from sfsrnet_modules.common.command_line import at_home, device_name
 from sfsrnet_modules.common.hparams import one_line_errors
-from sfsrnet_modules.evaluation.plots import draw_bands
+from sfsrnet_modules.evaluation.plots import draw_bands, draw_conditions
 from sfsrnet_modules.evaluation.scoring import write_results
 from sfsrnet_modules.evaluation.summary import (
+    compare_conditions,
     differences,
     evaluate,
     read_results,
@@ -54,7 +56,7 @@ def open_set(manifest: Path, separator: SFSRNetSeparation, args: argparse.Namesp
 
 
 def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> None:
-    """Score the same mixtures clean, with noise, in a room and with both; print a table."""
+    """Score the voices of a manifest in every condition; print a table, draw SI-SNRi over them."""
     acoustics = Acoustics(
         separator.hparams.sample_rate,
         rooms=args.rooms,
@@ -63,17 +65,18 @@ def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> 
         noise_kinds=KINDS,
     )
     folder = args.output.with_suffix("")
-    gains = {}
-    for name, manifest in acoustics.write_conditions(
-        args.manifest, folder, args.data_folder
-    ).items():
+    sets = acoustics.write_conditions(args.manifest, folder, args.data_folder)
+    sets |= write_sets(args.manifest, folder)
+    results = {}
+    for name, manifest in sets.items():
         test_set = open_set(manifest, separator, args)
         scores = evaluate(separator, test_set, args.every_block, args.bands, args.workers)
-        write_results(scores, folder / f"{name}-results.csv")
-        gains[name] = scores["si_snr_i"]
-    print("SI-SNRi in dB, means with 95 % intervals:")
-    print(summarise(pd.DataFrame(gains)).round(2).to_string())
+        write_results(scores, manifest.with_name(f"{manifest.stem}-results.csv"))
+        results[name] = scores.join(test_set.rows.set_index("ID").filter(["snr", "t60"]))
+    print("In dB, means with 95 % intervals:")
+    print(compare_conditions(results).round(2).to_string())
     print(f"\nManifests and rows: {folder}")
+    print(f"Picture: {draw_conditions(results, folder / 'conditions.png')}")
 
 
 def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Namespace) -> None:
@@ -91,7 +94,7 @@ def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Nam
 
 def report_sources(scores: pd.DataFrame, mixtures: pd.DataFrame) -> None:
     """Print SI-SNRi by source, where the manifest names sources."""
-    if "source" in mixtures:
+    if "source" in mixtures and "si_snr_i" in scores:  # else not all sources speak
         print("\nSI-SNRi by source:")
         sources = mixtures.set_index("ID")["source"].reindex(scores.index)
         by_source = {name: group["si_snr_i"] for name, group in scores.groupby(sources)}
@@ -110,7 +113,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rooms", help="what $rooms_root in it stands for")
     parser.add_argument("--target", default="reverberant", help="in a room: that, early or dry")
     parser.add_argument(
-        "--conditions", action="store_true", help="score it clean, with noise, in a room, with both"
+        "--conditions",
+        action="store_true",
+        help="score it clean, with noise, in a room, with both; one voice alone; in conversation",
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("test_results.csv"))
     parser.add_argument("--compare", help="results of another run on the same manifest")

@@ -1,12 +1,33 @@
 """Test sets out of a manifest of mixtures: its voices alone, and in conversation."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sfsrnet_modules.common.writing import write_whole
+
 DURATION = 45.0  # s, of a conversation
 OVERLAP = 0.25  # of a turn, when the next one begins
+MIXTURES = 20  # that a conversation is made of in a set
+
+
+def write_sets(manifest: Path, folder: Path) -> dict[str, Path]:
+    """Write the manifests of "one voice" and "conversation" out of one of mixtures.
+
+    A conversation comes out of twenty mixtures, so that the set is about as long as they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.read_csv(manifest, dtype={"ID": str}, keep_default_na=False)
+    tables = {
+        "one voice": one_voice(table),
+        "conversation": conversations(table, -(-len(table) // MIXTURES)),
+    }
+    paths = {name: folder / f"{name.replace(' ', '-')}.csv" for name in tables}
+    for name, path in paths.items():
+        write_whole(path, tables[name].to_csv(index=False).encode())
+    return paths
 
 
 def one_voice(table: pd.DataFrame) -> pd.DataFrame:

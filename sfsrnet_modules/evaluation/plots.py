@@ -7,6 +7,7 @@ one or more trainings out of their ``train_log.txt``.
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +22,7 @@ matplotlib.use("Agg")  # no screen on a cluster
 from matplotlib import pyplot as plt
 
 LOG = "train_log.txt"
+BINS = 5  # of SNR or reverberation time
 
 
 def draw_bands(scores: pd.DataFrame, picture: Path) -> Path:
@@ -60,6 +62,44 @@ def draw_bands(scores: pd.DataFrame, picture: Path) -> Path:
     figure.savefig(picture, dpi=120)
     plt.close(figure)
     return picture
+
+
+def draw_conditions(results: Mapping[str, pd.DataFrame], picture: Path) -> Path:
+    """Draw SI-SNRi over the SNR and over the reverberation time, with 95 % intervals.
+
+    Arguments
+    ---------
+    results : dict
+        Scores of each set, with what is known of its mixtures: ``snr`` (dB), ``t60`` (s).
+    picture : Path
+        Where to.
+
+    Returns
+    -------
+    Path
+        The picture.
+    """
+    labels = {"snr": "SNR, dB", "t60": "T60, s"}
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
+    for axes, (column, label) in zip(panels, labels.items(), strict=True):
+        for name, scores in results.items():
+            if column in scores and "si_snr_i" in scores:
+                _draw_binned(axes, pd.to_numeric(scores[column]), scores["si_snr_i"], name)
+        axes.set(xlabel=label, ylabel="SI-SNRi, dB")
+        if axes.has_data():
+            axes.legend()
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
+    return picture
+
+
+def _draw_binned(axes, x: pd.Series, y: pd.Series, label: str) -> None:
+    """Draw the mean of `y` in equal parts of the range of `x`."""
+    bins = [y[part.index] for _, part in x.groupby(pd.cut(x, BINS), observed=True)]
+    means = np.array([b.mean() for b in bins])
+    ends = np.array([interval(b.to_numpy()) for b in bins])  # [bins, 2]
+    places = [x[b.index].mean() for b in bins]
+    axes.errorbar(places, means, np.abs(ends.T - means), capsize=3, marker="o", label=label)
 
 
 def _draw_bars(axes, place: np.ndarray, values: list[pd.Series], label: str) -> None:

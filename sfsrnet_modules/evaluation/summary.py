@@ -1,6 +1,7 @@
 """Tests an exported model, and tells how sure the figures are: means, intervals, differences."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,24 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: _summary(columns[name].dropna()) for name in columns}).T.astype(
         {"items": int}
     )
+
+
+def compare_conditions(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Summarise SI-SNRi of every set, or what there is instead where sources are silent.
+
+    Example
+    -------
+    >>> clean = pd.DataFrame({"si_snr_i": [9.0, 11.0]})
+    >>> alone = pd.DataFrame({"voice_si_snr": [20.0, 22.0], "leak": [-15.0, -17.0]})
+    >>> compare_conditions({"clean": clean, "one voice": alone})["mean"]
+    clean si_snr_i            10.0
+    one voice voice_si_snr    21.0
+    one voice leak           -16.0
+    Name: mean, dtype: float64
+    """
+    columns = ("si_snr_i", "voice_si_snr", "leak")
+    found = {f"{set_} {c}": x[c] for set_, x in results.items() for c in columns if c in x}
+    return summarise(pd.DataFrame({name: pd.Series(x.to_numpy()) for name, x in found.items()}))
 
 
 def _summary(values: pd.Series) -> pd.Series:

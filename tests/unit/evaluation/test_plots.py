@@ -3,7 +3,13 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from sfsrnet_modules.evaluation.plots import draw_bands, draw_curves, main, read_curves
+from sfsrnet_modules.evaluation.plots import (
+    draw_bands,
+    draw_conditions,
+    draw_curves,
+    main,
+    read_curves,
+)
 
 LOG = """\
 epoch: 1, lr: 1.00e-03 - train loss: 3.5, train block1_4000Hz: 1.50, train sr: 2.0, \
@@ -60,3 +66,11 @@ def test_bands_without_super_resolution_and_none_at_all(tmp_path):
         draw_bands(scores, tmp_path / "bands.png")
     draw_bands(scores.rename(columns={"si_snr_i": "band_0_1khz"}), tmp_path / "bands.png")
     assert (tmp_path / "bands.png").stat().st_size > 5000
+
+
+def test_conditions_are_drawn_over_what_is_known_of_them(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = {"si_snr_i": rng.normal(size=40), "snr": rng.uniform(5, 15, 40)}
+    results = {"noise": pd.DataFrame(scores), "one voice": pd.DataFrame({"leak": [-10.0]})}
+    picture = draw_conditions(results, tmp_path / "conditions.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -4,7 +4,7 @@ import pytest
 import soundfile
 import torch
 
-from data_prep.mixing.conversations import DURATION, conversations, one_voice
+from data_prep.mixing.conversations import DURATION, conversations, one_voice, write_sets
 from data_prep.mixing.fixed import FixedMixtures
 
 RATE = 8000
@@ -57,3 +57,10 @@ def test_a_piece_of_a_conversation_is_the_same_as_in_the_whole(table, tmp_path):
     for begin, length in ((0, 100), (30000, 90000), (359000, 1000)):
         piece = dataset.read(dataset.rows.iloc[0], begin, length)["sources"]
         assert torch.equal(piece, whole[begin : begin + length])
+
+
+def test_sets_are_written_beside_one_another(table, tmp_path):
+    table.to_csv(tmp_path / "test.csv", index=False)
+    paths = write_sets(tmp_path / "test.csv", tmp_path / "sets")
+    assert [path.name for path in paths.values()] == ["one-voice.csv", "conversation.csv"]
+    assert [len(FixedMixtures(path, RATE, 2, tmp_path)) for path in paths.values()] == [3, 1]
