@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from data_prep.corpora import mini
+from data_prep.corpora.mini import build, clips, packages, speakers
 
 RATE = 8000
 
@@ -28,7 +28,7 @@ def silence(seconds: float) -> np.ndarray:
     return np.zeros(round(seconds * RATE), np.float32)
 
 
-def write_clips(sources, speaker: mini.Speaker, folder: str, count: int = 12) -> None:
+def write_clips(sources, speaker: speakers.Speaker, folder: str, count: int = 12) -> None:
     clips = sources / "unpacked" / speaker.package / folder
     clips.mkdir(parents=True)
     for number in range(count):
@@ -40,70 +40,70 @@ def write_clips(sources, speaker: mini.Speaker, folder: str, count: int = 12) ->
 
 def test_trim_cuts_silence_and_keeps_the_margin():
     noise = np.random.default_rng(0).normal(0, 1e-3, RATE).astype(np.float32)  # 51 dB below
-    trimmed = mini.trim(np.concatenate((noise, tone(1), noise)), RATE)
-    assert len(trimmed) / RATE == pytest.approx(1 + 2 * mini.MARGIN * mini.FRAME_S, abs=0.02)
+    trimmed = clips.trim(np.concatenate((noise, tone(1), noise)), RATE)
+    assert len(trimmed) / RATE == pytest.approx(1 + 2 * clips.MARGIN * clips.FRAME_S, abs=0.02)
 
 
 def test_trim_keeps_pauses_inside():
     clip = np.concatenate((tone(0.5), silence(0.5), tone(0.5)))
-    np.testing.assert_array_equal(mini.trim(clip, RATE), clip)
+    np.testing.assert_array_equal(clips.trim(clip, RATE), clip)
 
 
 @pytest.mark.parametrize(
     "clip", [silence(0), silence(0.01), silence(1), tone(1, 1e-4), tone(0.1)], ids=str
 )
 def test_trim_finds_no_speech(clip):
-    assert len(mini.trim(clip, RATE)) == 0
+    assert len(clips.trim(clip, RATE)) == 0
 
 
 @pytest.mark.parametrize("amplitude", [1e-3, 0.1, 0.99])
 def test_level_is_the_same_for_quiet_and_loud(amplitude):
-    assert rms_db(mini.level(tone(1, amplitude))) == pytest.approx(mini.LEVEL_DB, abs=1e-3)
+    assert rms_db(clips.level(tone(1, amplitude))) == pytest.approx(clips.LEVEL_DB, abs=1e-3)
 
 
 def test_level_never_clips():
     clip = silence(1)
     clip[100] = 1.0  # so high a crest factor that the level cannot be reached
-    levelled = mini.level(clip)
-    assert np.abs(levelled).max() == pytest.approx(mini.PEAK)
-    assert rms_db(levelled) < mini.LEVEL_DB
+    levelled = clips.level(clip)
+    assert np.abs(levelled).max() == pytest.approx(clips.PEAK)
+    assert rms_db(levelled) < clips.LEVEL_DB
 
 
 def test_read_clip_takes_the_voice_out_of_dc_rumble_and_a_silent_channel(tmp_path):
     rumble = 0.1 * np.sin(2 * np.pi * 20 * np.arange(44100) / 44100)
     voice = tone(1, 0.1, 44100) + rumble + 0.2
     sf.write(tmp_path / "clip.wav", np.stack((0 * voice, voice), axis=1), 44100)
-    clip = mini.read_clip(tmp_path / "clip.wav", RATE)
+    clip = clips.read_clip(tmp_path / "clip.wav", RATE)
     spectrum = np.abs(np.fft.rfft(clip * np.hanning(len(clip)), RATE))  # 1 Hz a bin
     assert len(clip) / RATE == pytest.approx(1, abs=0.02)
-    assert rms_db(clip) == pytest.approx(mini.LEVEL_DB, abs=0.01)
+    assert rms_db(clip) == pytest.approx(clips.LEVEL_DB, abs=0.01)
     assert spectrum.argmax() == 440
     assert spectrum[:30].max() < 0.03 * spectrum[440]
 
 
 def test_read_clip_passes_over_a_broken_file(tmp_path):
     (tmp_path / "clip.ogg").write_bytes(b"not audio")
-    assert len(mini.read_clip(tmp_path / "clip.ogg", RATE)) == 0
+    assert len(clips.read_clip(tmp_path / "clip.ogg", RATE)) == 0
 
 
 # Utterances
 
 
 def test_join_puts_gaps_between_clips_and_drops_a_short_rest():
-    clips = [tone(1.5), silence(0), tone(1.5), tone(1.5), tone(3.9)]
-    (utterance,) = mini.join(iter(clips), RATE)
-    gap = silence(mini.GAP_S)
+    words = [tone(1.5), silence(0), tone(1.5), tone(1.5), tone(3.9)]
+    (utterance,) = clips.join(iter(words), RATE)
+    gap = silence(clips.GAP_S)
     expected = np.concatenate((tone(1.5), gap, tone(1.5), gap, tone(1.5)))
     np.testing.assert_array_equal(utterance, expected)
 
 
 def test_join_bounds_the_length():
     lengths = np.random.default_rng(1).uniform(0.3, 30, 60)
-    utterances = list(mini.join((tone(length) for length in lengths), RATE))
+    utterances = list(clips.join((tone(length) for length in lengths), RATE))
     seconds = np.array([len(utterance) for utterance in utterances]) / RATE
-    assert seconds.min() >= mini.MIN_UTTERANCE_S
-    assert seconds.max() <= mini.MIN_UTTERANCE_S + mini.GAP_S + mini.MAX_CLIP_S
-    assert seconds.sum() > lengths.sum() - mini.MIN_UTTERANCE_S  # nothing else is lost
+    assert seconds.min() >= clips.MIN_UTTERANCE_S
+    assert seconds.max() <= clips.MIN_UTTERANCE_S + clips.GAP_S + clips.MAX_CLIP_S
+    assert seconds.sum() > lengths.sum() - clips.MIN_UTTERANCE_S  # nothing else is lost
 
 
 @pytest.mark.parametrize(
@@ -125,21 +125,21 @@ def test_join_bounds_the_length():
 )
 def test_a_file_belongs_to_one_speaker_or_none(tmp_path, path, speaker):
     found = []
-    for candidate in mini.SPEAKERS:
+    for candidate in speakers.SPEAKERS:
         file = tmp_path / candidate.package / "usr/share" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        found += [candidate.name] * (file in mini.find_clips(candidate, tmp_path))
+        found += [candidate.name] * (file in speakers.find_clips(candidate, tmp_path))
     assert set(found) == ({speaker} if speaker else set())
 
 
 def test_make_speaker_is_deterministic_and_16_bit(tmp_path):
-    speaker = mini.Speaker("one", "package", r"/voice/.*\.wav$")
+    speaker = speakers.Speaker("one", "package", r"/voice/.*\.wav$")
     write_clips(tmp_path, speaker, "voice")
     digests = []
     for run in ("first", "second"):
         (tmp_path / run).mkdir()
-        assert mini.make_speaker(speaker, tmp_path, tmp_path / run, RATE)
+        assert build.make_speaker(speaker, tmp_path, tmp_path / run, RATE)
         files = sorted((tmp_path / run / "one").iterdir())
         digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
     assert digests[0] == digests[1]
@@ -151,46 +151,46 @@ def test_make_speaker_is_deterministic_and_16_bit(tmp_path):
 
 
 def test_make_speaker_takes_nothing_half_made(tmp_path):
-    speaker = mini.Speaker("one", "package", r"/voice/.*\.wav$")
+    speaker = speakers.Speaker("one", "package", r"/voice/.*\.wav$")
     write_clips(tmp_path, speaker, "voice")
     half = tmp_path / "parts" / "one"
     half.mkdir(parents=True)
     (half / "one-0099.flac").write_bytes(b"cut short")
     (tmp_path / "corpus").mkdir()
-    mini.make_speaker(speaker, tmp_path, tmp_path / "corpus", RATE)
+    build.make_speaker(speaker, tmp_path, tmp_path / "corpus", RATE)
     assert sorted(os.listdir(tmp_path / "corpus/one"))[-1] == "one-0002.flac"
     assert not half.exists()
 
 
 def test_make_speaker_without_speech_leaves_no_folder(tmp_path):
-    assert not mini.make_speaker(mini.Speaker("one", "p", "x"), tmp_path, tmp_path, RATE)
+    assert not build.make_speaker(speakers.Speaker("one", "p", "x"), tmp_path, tmp_path, RATE)
     assert not (tmp_path / "one").exists()
 
 
 def test_a_corpus_is_whole_with_its_manifest_and_every_file_in_it(tmp_path):
-    assert not mini.is_whole(tmp_path)
+    assert not build.is_whole(tmp_path)
     (tmp_path / "one").mkdir()
     sf.write(tmp_path / "one/a.flac", tone(4), RATE)
-    assert not mini.is_whole(tmp_path)
-    mini.write_manifest(tmp_path)
-    assert mini.is_whole(tmp_path)
+    assert not build.is_whole(tmp_path)
+    build.write_manifest(tmp_path)
+    assert build.is_whole(tmp_path)
     with (tmp_path / "manifest.csv").open() as file:
         assert list(csv.DictReader(file)) == [{"file": "one/a.flac", "seconds": "4.0"}]
     (tmp_path / "one/a.flac").unlink()
-    assert not mini.is_whole(tmp_path)
+    assert not build.is_whole(tmp_path)
 
 
-def package_of(content: bytes) -> mini.Package:
-    return mini.Package("name", "name.deb", len(content), hashlib.sha256(content).hexdigest())
+def package_of(content: bytes) -> packages.Package:
+    return packages.Package("name", "name.deb", len(content), hashlib.sha256(content).hexdigest())
 
 
 def test_a_corrupted_package_is_noticed(tmp_path):
     package = package_of(b"whole")
-    assert not mini.is_intact(package, tmp_path)
+    assert not packages.is_intact(package, tmp_path)
     (tmp_path / "name.deb").write_bytes(b"who")
-    assert not mini.is_intact(package, tmp_path)
+    assert not packages.is_intact(package, tmp_path)
     (tmp_path / "name.deb").write_bytes(b"whole")
-    assert mini.is_intact(package, tmp_path)
+    assert packages.is_intact(package, tmp_path)
 
 
 def fake_apt_get(monkeypatch, offers: dict[str, bytes], delivered: dict[str, bytes], calls: list):
@@ -207,12 +207,12 @@ def fake_apt_get(monkeypatch, offers: dict[str, bytes], delivered: dict[str, byt
                 file.write(delivered[name])
         return subprocess.CompletedProcess(arguments, 0, out, "E: no route\nmore\n")
 
-    monkeypatch.setattr(mini, "_apt_get", apt_get)
-    monkeypatch.setattr(mini.shutil, "which", lambda tool: tool)
-    monkeypatch.setattr(mini, "write_sources", lambda packages, sources: None)
+    monkeypatch.setattr(packages, "_apt_get", apt_get)
+    monkeypatch.setattr(packages.shutil, "which", lambda tool: tool)
+    monkeypatch.setattr(packages, "write_sources", lambda packages, sources: None)
 
 
-NAMES = sorted({speaker.package for speaker in mini.SPEAKERS})
+NAMES = sorted({speaker.package for speaker in speakers.SPEAKERS})
 OFFERS = {name: name.encode() for name in NAMES}
 
 
@@ -223,7 +223,7 @@ def test_fetch_downloads_again_only_what_is_missing_or_corrupted(monkeypatch, tm
     for name in NAMES[1:]:
         (tmp_path / "debs" / f"{name}.deb").write_bytes(OFFERS[name])
     (tmp_path / "debs" / f"{NAMES[1]}.deb").write_bytes(b"cut short")
-    mini.fetch_packages(tmp_path)
+    packages.fetch_packages(tmp_path)
     assert [call for call in calls if len(call) == 2] == [("download", name) for name in NAMES[:2]]
     for name in NAMES:
         assert (tmp_path / "debs" / f"{name}.deb").read_bytes() == OFFERS[name]
@@ -232,14 +232,14 @@ def test_fetch_downloads_again_only_what_is_missing_or_corrupted(monkeypatch, tm
 def test_a_download_with_other_bytes_is_refused(monkeypatch, tmp_path):
     fake_apt_get(monkeypatch, OFFERS, dict.fromkeys(NAMES, b"other"), [])
     with pytest.raises(ValueError, match=r"download .* failed .*no route.*--data_folder"):
-        mini.fetch_packages(tmp_path)
+        packages.fetch_packages(tmp_path)
     assert not list((tmp_path / "debs").glob("*.deb"))
 
 
 def test_a_missing_package_is_skipped_with_a_warning(monkeypatch, tmp_path, caplog):
     offers = {name: content for name, content in OFFERS.items() if name != "ktuberling-data"}
     fake_apt_get(monkeypatch, offers, offers, [])
-    found = mini.find_packages(tmp_path)
+    found = packages.find_packages(tmp_path)
     assert sorted(package.name for package in found) == sorted(offers)
     assert "ktuberling-data" in caplog.text
 
@@ -250,22 +250,24 @@ def test_a_missing_package_is_skipped_with_a_warning(monkeypatch, tmp_path, capl
 def test_too_few_packages_name_the_way_out(monkeypatch, tmp_path):
     fake_apt_get(monkeypatch, {"fillets-ng-data-cs": b"x"}, {}, [])
     with pytest.raises(ValueError, match=r"offers 1 of .*no route\).*--data_folder") as caught:
-        mini.build(str(tmp_path))
+        build.build(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("tool", ["apt-get", "dpkg-deb"])
 def test_without_the_tools_the_way_out_is_named(monkeypatch, tmp_path, tool):
     which = shutil.which
-    monkeypatch.setattr(mini.shutil, "which", lambda name: None if name == tool else which("true"))
+    monkeypatch.setattr(
+        packages.shutil, "which", lambda name: None if name == tool else which("true")
+    )
     with pytest.raises(ValueError, match=rf"no {tool} here.*--data_folder") as caught:
-        mini.build(str(tmp_path))
+        build.build(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_whole_corpus_needs_no_tools(monkeypatch, tmp_path):
     (tmp_path / "mini-8000/one").mkdir(parents=True)
     sf.write(tmp_path / "mini-8000/one/a.flac", tone(4), RATE)
-    mini.write_manifest(tmp_path / "mini-8000")
+    build.write_manifest(tmp_path / "mini-8000")
     monkeypatch.setenv("PATH", "")
-    assert mini.build(str(tmp_path)) == tmp_path / "mini-8000"
+    assert build.build(str(tmp_path)) == tmp_path / "mini-8000"

@@ -1,0 +1,1 @@
+"""A small corpus of real speech out of Debian's packages."""
