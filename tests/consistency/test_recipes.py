@@ -35,6 +35,14 @@ def test_commands_are_taken(path, monkeypatch):
         load_keys(arguments)
 
 
+def test_commands_of_the_readme_are_taken(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = commands((ROOT / "README.md").read_text().split("| | |")[0])
+    assert len(found) >= 4
+    for command in found:
+        load_keys(re.sub(r"\s+#.*", "", command).split())
+
+
 def load_keys(arguments: list[str]) -> None:
     """Check that every option is a top-level key, and that the data's own agree."""
     hparams_file, options = arguments[0], arguments[1:]
