@@ -107,7 +107,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)"
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="of mixtures: a test.csv")
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="a test.csv; SpeechBrain's or Asteroid's too"
+    )
     parser.add_argument("--data_folder", required=True, help="what $data_root in it stands for")
     parser.add_argument("--noise_folder", help="what $noise_root in it stands for")
     parser.add_argument("--rooms", help="what $rooms_root in it stands for")

@@ -3,13 +3,11 @@
 import os
 from pathlib import Path
 
-import pandas as pd
 from speechbrain.utils.logger import get_logger
 
-logger = get_logger(__name__)
+from data_prep.scan.manifests import HELD_OUT, TRAINING, read_speakers
 
-TRAINING = ("pool.csv", "train.csv")
-HELD_OUT = ("valid.csv", "test.csv")
+logger = get_logger(__name__)
 
 
 def warn_of_shared(manifest_folder: str | os.PathLike) -> list[str]:
@@ -35,10 +33,10 @@ def warn_of_shared(manifest_folder: str | os.PathLike) -> list[str]:
     ['1 of 2 speakers of test.csv are trained on (bob): its figures say little of new voices']
     """
     folder = Path(manifest_folder)
-    trained = set().union(*(_speakers(folder / name) for name in TRAINING))
+    trained = set().union(*(read_speakers(folder / name) for name in TRAINING))
     warnings = []
     for name in HELD_OUT:
-        speakers = _speakers(folder / name)
+        speakers = read_speakers(folder / name)
         shared = sorted(speakers & trained)
         if shared:
             names = ", ".join(shared[:3]) + ", …" * (len(shared) > 3)
@@ -49,10 +47,3 @@ def warn_of_shared(manifest_folder: str | os.PathLike) -> list[str]:
     for warning in warnings:
         logger.warning(warning)
     return warnings
-
-
-def _speakers(manifest: Path) -> set[str]:
-    if not manifest.is_file():
-        return set()
-    table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
-    return set(table.filter(regex=r"^speaker(_\d+)?$").to_numpy().ravel())

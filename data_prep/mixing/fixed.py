@@ -31,6 +31,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data_prep.mixing.epoch import EpochDataset
+from data_prep.mixing.mixture_lists import read_mixtures, with_durations
 from data_prep.mixing.noise import coloured, read_noise
 from data_prep.mixing.rooms import Rooms
 from sfsrnet_modules.common.audio_io import open_audio
@@ -43,7 +44,8 @@ class FixedMixtures(Dataset):
     Arguments
     ---------
     manifest : str or os.PathLike
-        Made by ``data_prep.corpora.recognise.prepare`` or in the same format.
+        Made by ``data_prep.corpora.recognise.prepare`` or in the same format; also a list of
+        SpeechBrain's or Asteroid's, see ``data_prep.mixing.mixture_lists``.
     sample_rate : int
         Wanted sampling rate in Hz.
     num_spks : int
@@ -79,12 +81,8 @@ class FixedMixtures(Dataset):
         self.num_spks = num_spks
         if not os.path.isfile(self.manifest):
             raise ValueError(f"No manifest at {self.manifest}: prepare the data first")
-        self.rows = located(
-            pd.read_csv(self.manifest, dtype={"ID": str}, keep_default_na=False),
-            data_root,
-            noise_root,
-            rooms_root,
-        )
+        rows = located(read_mixtures(self.manifest), data_root, noise_root, rooms_root)
+        self.rows = with_durations(rows, self.manifest)
         found = self.rows.columns.str.fullmatch(r"wav_\d+").sum()
         if found != num_spks:
             raise ValueError(

@@ -17,6 +17,7 @@ from sfsrnet_modules.common.writing import write_whole
 logger = get_logger(__name__)
 
 NAMES = ("pool.csv", "noise.csv", "train.csv", "valid.csv", "test.csv")
+TRAINING, HELD_OUT = ("pool.csv", "train.csv"), ("valid.csv", "test.csv")
 STATE = "prepared.json"
 VERSION = 4  # of what is written; raise it when the same arguments give other manifests
 
@@ -65,10 +66,12 @@ def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> 
     Raises
     ------
     ValueError
-        A table has an ID twice.
+        A table has an ID twice; or a speaker whom the manifests before had for training alone is
+        in validation or test now.
     """
     for name, table in tables.items():
         check_ids(table["ID"], name)
+    _refuse_to_test_the_trained(output_folder, tables)
     output_folder.mkdir(parents=True, exist_ok=True)
     (output_folder / STATE).unlink(missing_ok=True)
     for name in set(NAMES) - set(tables):  # of another corpus
@@ -81,6 +84,34 @@ def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> 
         logger.info(message, output_folder / name, len(table), hours, len(speakers))
     state = {**state, "version": VERSION, "manifests": list(tables)}
     write_whole(output_folder / STATE, json.dumps(state, indent=2).encode())
+
+
+def read_speakers(manifest: Path) -> set[str]:
+    """Speakers of a manifest; none where there is no such file."""
+    if not manifest.is_file():
+        return set()
+    return _speakers(pd.read_csv(manifest, dtype=str, keep_default_na=False))
+
+
+def _speakers(table: pd.DataFrame) -> set[str]:
+    return set(table.filter(regex=r"^speaker(_\d+)?$").to_numpy().ravel())
+
+
+def _refuse_to_test_the_trained(output_folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    """Stop where a corpus that has changed is split such that a training would test its own."""
+    trained, held_out = (
+        set().union(*(read_speakers(output_folder / name) for name in names))
+        for names in (TRAINING, HELD_OUT)
+    )
+    now = set().union(*(_speakers(tables[name]) for name in HELD_OUT if name in tables))
+    moved = sorted((trained - held_out) & now)
+    if moved:
+        names = ", ".join(moved[:3]) + ", …" * (len(moved) > 3)
+        raise ValueError(
+            f"The corpus or its options changed since {output_folder} was made: {len(moved)} "
+            f"speakers that it trains on would be validated and tested on now ({names}). Undo the "
+            "change to go on, or begin anew with another output_folder"
+        )
 
 
 def check_ids(ids: pd.Series, name: str) -> None:

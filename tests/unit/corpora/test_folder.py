@@ -181,18 +181,46 @@ def test_second_call_does_nothing(corpus, tmp_path, monkeypatch, caplog):
         patch.setattr(folder, "scan", None)  # would fail if called
         prepare(moved, tmp_path / "out", 8000, **FEW)
     with caplog.at_level(logging.INFO):
-        prepare(moved, tmp_path / "out", 8000, seed=5, **FEW)
-    assert "were made with other seed: making them anew" in caplog.text
+        prepare(moved, tmp_path / "out", 8000, **{**FEW, "num_valid": 5})
+    assert "were made with other num_valid: making them anew" in caplog.text
     assert texts(tmp_path / "out") != made
     add_noise(moved / "s0" / "new.wav")
     prepare(moved, tmp_path / "out", 8000, **FEW)
-    assert json.loads((tmp_path / "out" / manifests.STATE).read_text())["seed"] == 1234
+    state = json.loads((tmp_path / "out" / manifests.STATE).read_text())
+    assert state["num_valid"] == FEW["num_valid"]
+
+
+def test_who_was_trained_on_is_not_tested_after_a_change(corpus, tmp_path):
+    prepare(corpus, tmp_path / "out", 8000, **FEW)
+    made = texts(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"speakers that it trains on would be .*tested on now"):
+        prepare(corpus, tmp_path / "out", 8000, seed=5, **FEW)
+    trained, held_out = ({s for t in parts for s in speakers_of(t)} for parts in (
+        [read(tmp_path / "out" / "pool.csv")],
+        [read(tmp_path / "out" / name) for name in ("valid.csv", "test.csv")],
+    ))  # fmt: skip
+    refused = 0
+    for speaker in sorted(trained | held_out):  # one of them leaves
+        (corpus / speaker).rename(tmp_path / speaker)
+        try:
+            prepare(corpus, tmp_path / "out", 8000, **FEW)
+        except ValueError as error:
+            assert "begin anew with another output_folder" in str(error)
+            assert texts(tmp_path / "out") == made
+            refused += 1
+        else:
+            tables = [read(tmp_path / "out" / name) for name in ("valid.csv", "test.csv")]
+            assert not trained & {s for table in tables for s in speakers_of(table)}
+        (tmp_path / speaker).rename(corpus / speaker)
+        prepare(corpus, tmp_path / "out", 8000, **FEW)
+    assert refused  # the split is another one without them
 
 
 @pytest.mark.parametrize("written", range(4))
 def test_stopped_run_is_not_taken_for_whole(corpus, tmp_path, monkeypatch, written):
-    prepare(corpus, tmp_path / "out", 8000, seed=1, **FEW)
-    prepare(corpus, tmp_path / "whole", 8000, seed=2, **FEW)
+    more = {**FEW, "num_valid": 5}
+    prepare(corpus, tmp_path / "out", 8000, **FEW)
+    prepare(corpus, tmp_path / "whole", 8000, **more)
     names = iter([*MANIFESTS, manifests.STATE])
 
     def replace(source, target, left=iter(range(written))):  # noqa: B008
@@ -202,11 +230,11 @@ def test_stopped_run_is_not_taken_for_whole(corpus, tmp_path, monkeypatch, writt
         os.rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(manifests.os, "replace", replace)
+        patch.setattr("os.replace", replace)
         with pytest.raises(KeyboardInterrupt):
-            prepare(corpus, tmp_path / "out", 8000, seed=2, **FEW)
+            prepare(corpus, tmp_path / "out", 8000, **more)
     assert not (tmp_path / "out" / manifests.STATE).exists()
-    prepare(corpus, tmp_path / "out", 8000, seed=2, **FEW)
+    prepare(corpus, tmp_path / "out", 8000, **more)
     assert texts(tmp_path / "out") == texts(tmp_path / "whole")
 
 
