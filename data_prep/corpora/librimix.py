@@ -10,8 +10,6 @@ mixtures are mixed when they are read, or written as such folders::
 LibriMix publish as metadata.
 """
 
-import argparse
-import itertools
 import os
 import re
 import sys
@@ -24,13 +22,12 @@ import numpy as np
 import pandas as pd
 from scipy.signal import resample_poly
 
+from data_prep.corpora import published
 from data_prep.corpora.generated import generated_part, longest_cuts
-from data_prep.corpora.writing import told, write_all
 from data_prep.mixing.noise import extend_noise
 from data_prep.scan import manifests
 from data_prep.scan.scan import insist, scan, usable
 from sfsrnet_modules.common.crops import num_resampled, rate_ratio, read_audio
-from sfsrnet_modules.common.writing import write_wav
 
 RATE = 16000  # Hz, of LibriSpeech and of WHAM's noise here
 NAME = re.compile(r"\d+-\d+-\d+(_\d+-\d+-\d+)*")  # speaker-chapter-utterance of each source
@@ -96,7 +93,8 @@ def prepare(
     state |= {"mode": mode, "mixture": mixture, "train_part": train_part}
     parts = {"train.csv": train_part, "valid.csv": "dev", "test.csv": "test"}
     if lists is None:
-        folder = find_generated(data_folder, sample_rate, num_spks, mode, train_part)
+        path = Path(f"Libri{max(num_spks, 2)}Mix", f"wav{sample_rate // 1000}k", mode)
+        folder = published.find_generated(data_folder, path, train_part, "LibriMix", "LibriSpeech")
         make = partial(_from_generated, data_folder, folder, parts, sample_rate, mixture, num_spks)
         names = [p for part in parts.values() for p in (folder / part).glob(f"mix_{mixture}/*.wav")]
         names = sorted(str(path.relative_to(data_folder)) for path in names)
@@ -106,19 +104,16 @@ def prepare(
             name: read_list(Path(lists), part, max(num_spks, 2)) for name, part in parts.items()
         }
         make = partial(_from_librispeech, corpus, tables, sample_rate, mode, mixture)
-        names = _wanted(tables.values(), "source_")
-        state["lists"] = manifests.fingerprint(Path(lists), sorted(os.listdir(lists)))
+        names = published.wanted(tables.values(), "^source_.*path$")
+        state["lists"] = published.fingerprint_lists(Path(lists))
         if corpus.noise_folder is not None:
-            sounds = _wanted(tables.values(), "noise_")
+            sounds = published.wanted(tables.values(), "^noise_path$")
             state["noise"] = manifests.fingerprint(corpus.noise_folder, sounds)
     state["files"] = manifests.fingerprint(data_folder, names)
-    if manifests.is_prepared(output_folder, state):
-        return
-    tables = make(output_folder)
     num_listed = PUBLISHED.get(max(num_spks, 2), {})
-    published = {name: num_listed[part] for name, part in parts.items() if part in num_listed}
-    manifests.expect(tables, published, f"Libri{max(num_spks, 2)}Mix")
-    manifests.write(output_folder, tables, state)
+    num_listed = {name: num_listed[part] for name, part in parts.items() if part in num_listed}
+    corpus_name = f"Libri{max(num_spks, 2)}Mix"
+    published.make_manifests(make, output_folder, state, num_listed, corpus_name)
 
 
 def _check_arguments(mixture: str, num_spks: int, train_part: str) -> None:
@@ -145,28 +140,6 @@ def _noise(noise_folder: str | os.PathLike | None, mixture: str) -> Path | None:
 
 
 # --- Generated folders --------------------------------------------------------------------------
-
-
-def find_generated(
-    data_folder: Path, sample_rate: int, num_spks: int, mode: str, train_part: str
-) -> Path:
-    """Finds the folder with train-360, dev and test under any folder above it.
-
-    Raises
-    ------
-    ValueError
-        There is none of that rate, mode and number of speakers.
-    """
-    path = Path(f"Libri{max(num_spks, 2)}Mix", f"wav{sample_rate // 1000}k", mode)
-    for i in range(len(path.parts) + 1):
-        folder = data_folder.joinpath(*path.parts[i:])
-        if (folder / train_part).is_dir():
-            return folder
-    raise ValueError(
-        f"No {path}/{train_part} in {data_folder}: set data_folder to generated LibriMix folders "
-        "of that sample_rate, mode, num_spks and train_part, or to LibriSpeech itself and lists to "
-        "the published lists"
-    )
 
 
 def _from_generated(
@@ -276,9 +249,7 @@ class LibriSpeech(NamedTuple):
             names.append("noise")
         parts = [part * item[f"{n}_gain"] for part, n in zip(parts, names, strict=True)]
         parts = [resample_poly(part, sample_rate, RATE) for part in parts]  # [T_i] each
-        lengths = [len(part) for part in parts]
-        length = min(lengths) if mode == "min" else max(lengths)
-        parts = [np.pad(part, (0, max(length - len(part), 0)))[:length] for part in parts]
+        parts = published.fit_lengths(parts, mode)  # [T] each
         return Mixed(parts, None) if self.noise_folder is None else Mixed(parts[:-1], parts[-1])
 
 
@@ -295,21 +266,11 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
     ValueError
         There is no such list, or it has a mixture twice.
     """
-    path = lists / f"libri{num_spks}mix_{SUBSETS[part]}.csv"
-    if not path.is_file():
-        raise ValueError(
-            f"No {path.name} in {lists}: set lists to the folder of the published metadata of "
-            f"Libri{num_spks}Mix"
-        )
+    name = f"libri{num_spks}mix_{SUBSETS[part]}.csv"
+    path = published.find_list(lists, name, f"Libri{num_spks}Mix")
     table = pd.read_csv(path, float_precision="round_trip")
     manifests.check_ids(table["mixture_ID"], path.name)
     return table
-
-
-def _wanted(tables: Iterable[pd.DataFrame], prefix: str) -> list[str]:
-    columns = rf"^{prefix}.*path$"
-    paths = [table.filter(regex=columns).to_numpy().ravel() for table in tables]
-    return sorted(set(np.concatenate(paths)))
 
 
 def _from_librispeech(
@@ -327,10 +288,11 @@ def _from_librispeech(
         name: pd.DataFrame([make(item) for item in table.to_dict("records")])
         for name, table in lists.items()
     }
-    speech = files.loc[_wanted(trained, "source_1" if mixture == "single" else "source_")]
+    sources = "^source_1_path$" if mixture == "single" else "^source_.*path$"
+    speech = files.loc[published.wanted(trained, sources)]
     pools = {"pool.csv": usable(speech)}
     if mixture != "clean":
-        pools["noise.csv"] = usable(files.loc[_wanted(trained, "noise_")])
+        pools["noise.csv"] = usable(files.loc[published.wanted(trained, "^noise_path$")])
     return pools | tables
 
 
@@ -365,8 +327,8 @@ def check_files(
     for prefix, (root, root_name) in roots.items():
         if root is None:
             continue
-        measured = set(_wanted(trained, prefix)) if trained else set()
-        names = _wanted(lists, prefix)
+        measured = set(published.wanted(trained, f"^{prefix}.*path$")) if trained else set()
+        names = published.wanted(lists, f"^{prefix}.*path$")
         split = {"lufs": sorted(measured), "rms": [n for n in names if n not in measured]}
         for measure, part in split.items():
             if part:
@@ -454,45 +416,26 @@ def write(
     root = Path(output_folder, f"Libri{num_spks}Mix")
     names = [f"s{c + 1}" for c in range(num_spks)] + [f"mix_{kind}" for kind in kinds]
     names += ["noise"] if noise is not None else []
-    for rate, mode, part in itertools.product(sample_rates, modes, tables):
-        folder = root / f"wav{rate // 1000}k" / mode / part
-        make = partial(_write_item, corpus, rate, mode, kinds, folder, names)
-        write_all(make, tables[part].to_dict("records"), folder, names)
 
+    def make(item: dict, sample_rate: int, mode: str) -> list[np.ndarray]:
+        mixed = corpus.mix(item, sample_rate, mode)
+        mixtures = [mixed.mixture(kind) for kind in kinds]
+        return [*mixed.sources, *mixtures, *([] if mixed.noise is None else [mixed.noise])]
 
-def _write_item(
-    corpus: LibriSpeech,
-    sample_rate: int,
-    mode: str,
-    kinds: list[str],
-    folder: Path,
-    names: list[str],
-    item: dict,
-) -> None:
-    paths = [folder / name / f"{item['mixture_ID']}.wav" for name in names]
-    if all(path.exists() for path in paths):
-        return
-    mixed = corpus.mix(item, sample_rate, mode)
-    audio = [*mixed.sources, *(mixed.mixture(kind) for kind in kinds)]
-    audio += [] if mixed.noise is None else [mixed.noise]
-    for path, part in zip(paths, audio, strict=True):
-        write_wav(path, part, sample_rate)
+    published.write_tree(root, tables, names, "mixture_ID", make, sample_rates, modes)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes the mixtures from the command line."""
-    parser = argparse.ArgumentParser(description="Write LibriMix from LibriSpeech and its lists.")
-    parser.add_argument("data_folder", help="LibriSpeech, with train-clean-360 and so on")
-    parser.add_argument("--lists", required=True, help="libri2mix_*.csv")
-    parser.add_argument("--output_folder", required=True)
-    parser.add_argument("--noise_folder", help="WHAM's noise, with tr, cv and tt")
-    parser.add_argument("--num_spks", type=int, default=2)
-    parser.add_argument("--sample_rates", type=int, nargs="+", default=[8000], help="Hz")
-    parser.add_argument("--modes", nargs="+", default=["min"], choices=["min", "max"])
-    parser.add_argument("--types", nargs="+", default=["clean"], choices=TYPES)
+    description = "Write LibriMix from LibriSpeech and its lists."
+    options = {
+        "noise_folder": {"help": "WHAM's noise, with tr, cv and tt"},
+        "types": {"nargs": "+", "default": ["clean"], "choices": TYPES},
+    }
     parts = ["train-360", "dev", "test"]
-    parser.add_argument("--parts", nargs="+", default=parts, choices=SUBSETS)
-    return told(write, parser.parse_args(arguments))
+    return published.run_command(
+        write, arguments, description, "libri*mix_*.csv, in it or below", parts, SUBSETS, **options
+    )
 
 
 if __name__ == "__main__":

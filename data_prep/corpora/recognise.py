@@ -266,9 +266,9 @@ def train_set(
 def _of_lists(lists: Path) -> str:
     if not lists.is_dir():
         raise ValueError(f"No folder at {lists}: set lists to the folder of the published lists")
-    if any(lists.glob("mix_*_spk_*.txt")):
+    if any(lists.rglob("mix_*_spk_*.txt")):
         return "wsj0mix"
-    if any(lists.glob("libri*mix_*.csv")):
+    if any(lists.rglob("libri*mix_*.csv")):
         return "librimix"
     raise ValueError(
         f"No mix_2_spk_*.txt and no libri2mix_*.csv in {lists}: set lists to the folder of the "

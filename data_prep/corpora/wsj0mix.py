@@ -10,8 +10,6 @@ read, or written as such folders::
 clustering publish.
 """
 
-import argparse
-import itertools
 import os
 import re
 import sys
@@ -24,13 +22,12 @@ import numpy as np
 import pandas as pd
 from tqdm.contrib.concurrent import thread_map
 
+from data_prep.corpora import published
 from data_prep.corpora.generated import generated_part, longest_cuts
-from data_prep.corpora.writing import told, write_all
 from data_prep.scan import manifests
 from data_prep.scan.scan import insist, scan
 from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.crops import read_audio
-from sfsrnet_modules.common.writing import write_wav
 
 PARTS = {"train.csv": "tr", "valid.csv": "cv", "test.csv": "tt"}
 PUBLISHED = {"train.csv": 20000, "valid.csv": 5000, "test.csv": 3000}
@@ -78,43 +75,21 @@ def prepare(
     data_folder, output_folder = Path(data_folder), Path(output_folder)
     state = {"corpus": "wsj0mix", "sample_rate": sample_rate, "num_spks": num_spks, "mode": mode}
     if lists is None:
-        folder = find_generated(data_folder, sample_rate, num_spks, mode)
+        path = Path(f"{num_spks}speakers", f"wav{sample_rate // 1000}k", mode)
+        folder = published.find_generated(data_folder, path, "tr/mix", "WSJ0-mix", "WSJ0")
         make = partial(_from_generated, data_folder, folder, sample_rate, num_spks)
         names = [str(p.relative_to(data_folder)) for p in sorted(folder.glob("*/mix/*.wav"))]
     else:
         corpus = Wsj0(data_folder, find_utterances(data_folder), read_levels(Path(lists)))
         tables = {name: read_list(Path(lists), part, num_spks) for name, part in PARTS.items()}
         make = partial(_from_wsj0, corpus, tables, sample_rate, mode)
-        names = [corpus.path(key) for key in _wanted(tables.values())]
-        state["lists"] = manifests.fingerprint(Path(lists), sorted(os.listdir(lists)))
+        names = [corpus.path(key) for key in published.wanted(tables.values(), "key_")]
+        state["lists"] = published.fingerprint_lists(Path(lists))
     state["files"] = manifests.fingerprint(data_folder, names)
-    if manifests.is_prepared(output_folder, state):
-        return
-    tables = make(output_folder)
-    manifests.expect(tables, PUBLISHED, f"WSJ0-{num_spks}mix")
-    manifests.write(output_folder, tables, state)
+    published.make_manifests(make, output_folder, state, PUBLISHED, f"WSJ0-{num_spks}mix")
 
 
 # --- Generated folders --------------------------------------------------------------------------
-
-
-def find_generated(data_folder: Path, sample_rate: int, num_spks: int, mode: str) -> Path:
-    """Finds the folder with tr, cv and tt under any folder above it.
-
-    Raises
-    ------
-    ValueError
-        There is none of that rate, mode and number of speakers.
-    """
-    path = Path(f"{num_spks}speakers", f"wav{sample_rate // 1000}k", mode)
-    for i in range(len(path.parts) + 1):
-        folder = data_folder.joinpath(*path.parts[i:])
-        if (folder / "tr" / "mix").is_dir():
-            return folder
-    raise ValueError(
-        f"No {path}/tr/mix in {data_folder}: set data_folder to generated WSJ0-mix folders of that "
-        "sample_rate, mode and num_spks, or to WSJ0 itself and lists to the published lists"
-    )
 
 
 def _from_generated(
@@ -199,9 +174,7 @@ class Wsj0(NamedTuple):
             sources.append(source / norm * gain)  # [T_c]
             gains.append(gain / norm)
         lengths = [len(source) for source in sources]
-        length = min(lengths) if mode == "min" else max(lengths)
-        fitted = [np.pad(s, (0, max(length - len(s), 0)))[:length] for s in sources]
-        sources = np.stack(fitted)  # [C, T]
+        sources = np.stack(published.fit_lengths(sources, mode))  # [C, T]
         mixture = sources.sum(axis=0)  # [T]
         peak = max(1.0, np.abs(mixture).max(), np.abs(sources).max()) / PEAK
         return Mixed(mixture / peak, sources / peak, [gain / peak for gain in gains], lengths)
@@ -285,12 +258,7 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
     ValueError
         There is no such list, or it has a mixture twice.
     """
-    path = lists / f"mix_{num_spks}_spk_{part}.txt"
-    if not path.is_file():
-        raise ValueError(
-            f"No {path.name} in {lists}: set lists to the folder of the published lists of "
-            f"WSJ0-{num_spks}mix"
-        )
+    path = published.find_list(lists, f"mix_{num_spks}_spk_{part}.txt", f"WSJ0-{num_spks}mix")
     columns = [f"{what}_{c + 1}" for c in range(num_spks) for what in ("path", "gain_db")]
     table = pd.read_csv(path, sep=r"\s+", names=columns, index_col=False, dtype=str)
     names = pd.Series("", index=table.index)
@@ -307,16 +275,11 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
 
 def read_levels(lists: Path) -> dict[str, float]:
     """Reads the published active levels, as power, of all utterances by name."""
-    files = sorted(lists.glob("activlev_*.txt"))
+    files = published.find_lists(lists, "activlev_*.txt")
     if not files:
         raise ValueError(f"No activlev_*.txt in {lists}: they are published with the lists")
     read = partial(pd.read_csv, sep=r"\s+", names=["name", "level"], index_col="name")
     return pd.concat([read(file) for file in files])["level"].to_dict()
-
-
-def _wanted(tables: Iterable[pd.DataFrame]) -> list[str]:
-    keys = [table.filter(like="key_").to_numpy().ravel() for table in tables]
-    return sorted(set(np.concatenate(keys)))
 
 
 def _from_wsj0(
@@ -334,7 +297,7 @@ def _from_wsj0(
         )
         for name, table in lists.items()
     }
-    keys = _wanted([lists["train.csv"]])
+    keys = published.wanted([lists["train.csv"]], "key_")
     names = [utterance_of(key) for key in keys]
     levels_db = [10 * np.log10(corpus.levels[name]) for name in names]
     speakers = [name[:3] for name in names]
@@ -352,7 +315,7 @@ def check_files(
     pd.DataFrame
         Of ``data_prep.scan.scan.scan``, by key.
     """
-    keys = _wanted(lists)
+    keys = published.wanted(lists, "key_")
     names = [corpus.path(key) for key in keys]
     files = scan(corpus.folder, names, sample_rate, str, folder=output_folder)
     unmeasured = [utterance_of(key) not in corpus.levels for key in keys]
@@ -414,35 +377,22 @@ def write(
     corpus = Wsj0(Path(data_folder), find_utterances(Path(data_folder)), read_levels(Path(lists)))
     tables = {part: read_list(Path(lists), part, num_spks) for part in parts}
     check_files(corpus, tables.values(), max(sample_rates), Path(output_folder))
+    names = ["mix", *(f"s{c + 1}" for c in range(num_spks))]
+
+    def make(item: dict, sample_rate: int, mode: str) -> list[np.ndarray]:
+        mixed = corpus.mix(item, sample_rate, mode)
+        return [np.int16(np.round(2**15 * audio)) for audio in (mixed.mixture, *mixed.sources)]
+
     root = Path(output_folder, f"{num_spks}speakers")
-    for rate, mode, part in itertools.product(sample_rates, modes, parts):
-        folder = root / f"wav{rate // 1000}k" / mode / part
-        names = ["mix", *(f"s{c + 1}" for c in range(num_spks))]
-        make = partial(_write_item, corpus, rate, mode, [folder / name for name in names])
-        write_all(make, tables[part].to_dict("records"), folder, names)
-
-
-def _write_item(corpus: Wsj0, sample_rate: int, mode: str, folders: list[Path], item: dict) -> None:
-    paths = [folder / f"{item['ID']}.wav" for folder in folders]
-    if all(path.exists() for path in paths):
-        return
-    mixed = corpus.mix(item, sample_rate, mode)
-    for path, audio in zip(paths, (mixed.mixture, *mixed.sources), strict=True):
-        write_wav(path, np.int16(np.round(2**15 * audio)), sample_rate)
+    published.write_tree(root, tables, names, "ID", make, sample_rates, modes)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes the mixtures from the command line."""
-    parser = argparse.ArgumentParser(description="Write WSJ0-2mix from WSJ0 and published lists.")
-    parser.add_argument("data_folder", help="WSJ0: its discs, or a copy, wav or wv1")
-    parser.add_argument("--lists", required=True, help="mix_2_spk_*.txt and activlev_*.txt")
-    parser.add_argument("--output_folder", required=True)
-    parser.add_argument("--num_spks", type=int, default=2)
-    parser.add_argument("--sample_rates", type=int, nargs="+", default=[8000], help="Hz")
-    parser.add_argument("--modes", nargs="+", default=["min"], choices=["min", "max"])
     parts = list(PARTS.values())
-    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
-    return told(write, parser.parse_args(arguments))
+    description = "Write WSJ0-2mix from WSJ0 and published lists."
+    lists = "mix_*_spk_*.txt and activlev_*.txt, in it or below"
+    return published.run_command(write, arguments, description, lists, parts, parts)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import soundfile as sf
 from scipy.signal import resample_poly
 
 from data_prep.corpora import wsj0mix
+from data_prep.corpora.recognise import recognise
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.scan import manifests, scan, scanned
 from tests import trees
@@ -526,3 +527,19 @@ def test_the_summary_tells_items_hours_and_speakers(small, tmp_path, caplog):
         wsj0mix.prepare(small[0], tmp_path, 8000, lists=small[1])
     assert "train.csv: 4 items, 0.00 h, 4 speakers" in caplog.text
     assert "test.csv has 2 mixtures, WSJ0-2mix was published with 3000: figures" in caplog.text
+
+
+def test_lists_are_found_in_a_clone_of_their_repository(tmp_path):
+    root, lists = trees.small_wsj0(tmp_path)
+    wsj0mix.prepare(root, tmp_path / "flat", RATE, lists=lists)
+    clone = tmp_path / "pywsj0-mix"
+    (clone / "metadata" / "activlev").mkdir(parents=True)
+    for path in lists.iterdir():
+        place = "activlev" if path.name.startswith("activlev") else "."
+        path.rename(clone / "metadata" / place / path.name)
+    for number, folder in enumerate((clone, clone / "metadata")):
+        assert recognise(root, folder) == "wsj0mix"
+        wsj0mix.prepare(root, tmp_path / f"{number}", RATE, lists=folder)
+        for name in ("pool.csv", "train.csv", "valid.csv", "test.csv"):
+            made = (tmp_path / f"{number}" / name).read_text()
+            assert made == (tmp_path / "flat" / name).read_text()
