@@ -1,8 +1,13 @@
 """Fixtures of the tests and of the doctests."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+if not any("tests/gpu" in argument for argument in sys.argv):  # all others are right on a CPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import sfsrnet_modules  # noqa: F401  before speechbrain: lets torchaudio be imported on CPU-only torch
 

@@ -3,10 +3,15 @@
 B batch, T samples, C sources.
 """
 
+from functools import cache
 from itertools import permutations
 
+import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+TRIED = 4  # voices up to which all orders are tried, which needs no transfer to the host
 
 
 def best_order(scores: Tensor) -> Tensor:
@@ -20,7 +25,8 @@ def best_order(scores: Tensor) -> Tensor:
     Returns
     -------
     torch.Tensor
-        [B, C]: the estimate that belongs to each source. All C! orders are tried.
+        [B, C]: the estimate that belongs to each source. Of five and more, whose
+        orders are too many to be tried, by solving the assignment on the host.
 
     Example
     -------
@@ -28,9 +34,23 @@ def best_order(scores: Tensor) -> Tensor:
     tensor([[1, 2, 0]])
     """
     num_spks = scores.shape[2]
-    orders = torch.tensor(list(permutations(range(num_spks))), device=scores.device)  # [C!, C]
-    means = scores[:, orders, torch.arange(num_spks, device=scores.device)].mean(2)  # [B, C!]
+    if num_spks > TRIED:
+        return _assigned(scores)
+    orders = _orders(num_spks, scores.device)  # [C!, C]
+    means = sum(scores[:, orders[:, source], source] for source in range(num_spks))  # [B, C!]
     return orders[means.argmax(1)]
+
+
+@cache
+def _orders(num_spks: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(list(permutations(range(num_spks))), device=device)  # [C!, C]
+
+
+def _assigned(scores: Tensor) -> Tensor:
+    gains = scores.detach().mT.double().nan_to_num().cpu().numpy()  # [B, source, estimate]
+    orders = np.array([linear_sum_assignment(item, maximize=True)[1] for item in gains])
+    return torch.from_numpy(orders).to(scores.device)  # [B, C]
 
 
 def reorder(estimates: Tensor, order: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 from scipy.signal import firwin
-from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
+
+from sfsrnet_modules.common.precision import in_float32
 
 LEVEL = 0.08  # RMS that the networks see, -22 dBFS: two voices of -25 dBFS, as training mixes them
 SILENCE = 1e-8  # RMS, -160 dBFS: what is softer than 24 bits can hold is not brought up to LEVEL
@@ -39,7 +40,7 @@ class Conditioning(nn.Module):
         taps = torch.tensor(taps, dtype=torch.float32)[None, None]  # [1, 1, taps]
         self.register_buffer("low_pass", taps, persistent=False)
 
-    @fwd_default_precision(cast_inputs=torch.float32)
+    @in_float32
     def forward(self, mixture: Tensor) -> tuple[Tensor, Tensor]:
         """Condition `mixture`.
 

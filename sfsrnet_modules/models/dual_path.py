@@ -17,10 +17,10 @@ from speechbrain.lobes.models.dual_path import (
     Dual_Path_Model,
     Encoder,
 )
-from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sfsrnet_modules.common.precision import in_float32
 from sfsrnet_modules.models.cpu import linear
 from sfsrnet_modules.models.separator import MaskSeparator
 from sfsrnet_modules.models.transformer import LongPositionalEncoding, RowTransformer
@@ -189,7 +189,7 @@ def chunk(x: Tensor, size: int) -> Tensor:
     return torch.stack([first, second], dim=2).flatten(1, 2)  # [B, S, K, N]
 
 
-@fwd_default_precision  # of mixed precision
+@in_float32  # of mixed precision
 def overlap_add(x: Tensor, num_frames: int) -> Tensor:
     """Add up the chunks `x` [B, S, K, N] to [B, L, N]: twice what :func:`chunk` took apart.
 

@@ -5,9 +5,9 @@ B batch, T samples, C sources, E estimates, N encoder channels, L frames.
 
 import torch
 import torch.nn.functional as F
-from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 
+from sfsrnet_modules.common.precision import in_float32
 from sfsrnet_modules.models.cpu import linear
 from sfsrnet_modules.models.filterbank import begin_as_sines
 from sfsrnet_modules.models.stft import add_frames
@@ -103,7 +103,7 @@ class MaskSeparator(nn.Module):
             raise ValueError(f"no estimate after block {block}: this separator has the last alone")
         return [self.masknet(frames).transpose(0, 1)]
 
-    @fwd_default_precision  # bfloat16 would leave noise at -50 dB in the waveform
+    @in_float32  # bfloat16 would leave noise at -50 dB in the waveform
     def _decode(self, frames: Tensor, masks: list[Tensor], num_samples: int) -> Tensor:
         filters = self.decoder.weight.squeeze(1).mT  # [K, N]
         frames = frames.mT.unsqueeze(1)  # [B, 1, L, N]

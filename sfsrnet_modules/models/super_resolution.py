@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from speechbrain.lobes.models.dual_path import select_norm
-from speechbrain.utils.autocast import fwd_default_precision
 from torch import Tensor, nn
 
+from sfsrnet_modules.common.precision import in_float32
 from sfsrnet_modules.models.cpu import Conv2d
 from sfsrnet_modules.models.stft import STFT
 
@@ -149,11 +149,11 @@ class SuperResolution(nn.Module):
         padded = padded.contiguous(memory_format=torch.channels_last)
         return self.layers(padded)[:, :, :num_bins, :num_frames].to(features.dtype)
 
-    @fwd_default_precision(cast_inputs=torch.float32)
+    @in_float32
     def _spectrum(self, waveform: Tensor) -> "Spectrum":
         return Spectrum(*self.stft(waveform))
 
-    @fwd_default_precision
+    @in_float32
     def _waveform(self, spectrum: "Spectrum", num_samples: int) -> Tensor:
         return self.stft.inverse(*spectrum, num_samples)
 

@@ -3,8 +3,8 @@
 import sys
 from collections import Counter
 from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
-from time import perf_counter
 
 import pandas as pd
 import speechbrain as sb
@@ -44,8 +44,11 @@ from sfsrnet_modules.training.distributed import (
 )
 from sfsrnet_modules.training.ema import average_of, take_average
 from sfsrnet_modules.training.loggers import wandb_logger
+from sfsrnet_modules.training.meters import Figures, LoaderClock
 
 logger = get_logger(__name__)
+
+READ_EVERY = 20  # steps: the host waits for the device to read the figures
 
 
 @register_checkpoint_hooks
@@ -92,32 +95,40 @@ class Separation(sb.Brain):
             self.ema = average_of(self.hparams.model, self.hparams.ema)
             self.checkpointer.add_recoverable("ema", self.ema, optional_load=True)
 
-    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
-        """Separate the batch's mixtures [B, T] into estimates [E, B, T, C]."""
-        mixture, _ = batch.to(self.device).mixture
+    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Tensor | tuple:
+        """Separate the mixtures [B, T] into estimates [E, B, T, C]; in training give their loss."""
+        batch = batch.to(self.device, non_blocking=True)
         if stage == sb.Stage.TRAIN:
-            return self.modules.model(mixture)
+            whole = len(batch.id) == self.batches.batch_size
+            objective = (
+                self.compiled_objective if whole else self._objective
+            )  # one shape is compiled
+            return objective(batch.mixture.data, *batch.sources)
         if on_any_so_far(self.preemption.requested):
             self._leave_if(True)  # training is saved when validation begins
         # not through DDP, which waits for all: processes have unequal numbers of items here
-        return unwrapped(self.modules.model)(mixture)
+        return unwrapped(self.modules.model)(batch.mixture.data)
 
-    def compute_objectives(self, estimates: Tensor, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
-        """Return the multi-loss; sum its terms, and in validation and test score the items."""
-        sources, lengths = batch.sources
-        mixture = batch.mixture.data
-        loss, terms = self.modules.loss(estimates, sources, lengths, self._has_refined, mixture)
-        weight = self.batches.weight(self.step) if stage == sb.Stage.TRAIN else 1
-        if loss.isfinite() and weight > 0:
-            num_items = len(batch.id)
-            means = {"loss": loss, **terms}
-            self.sums.update({name: num_items * value.item() for name, value in means.items()})
-            self.sums["items"] += num_items
-        if stage != sb.Stage.TRAIN:
-            self._score_items(estimates, batch, stage)
+    def _objective(self, mixture: Tensor, sources: Tensor, lengths: Tensor) -> tuple:
+        estimates = self.modules.model(mixture)  # [E, B, T, C]
+        return self.modules.loss(estimates, sources, lengths, self._has_refined, mixture)
+
+    def compute_objectives(
+        self, outputs: Tensor | tuple, batch: PaddedBatch, stage: sb.Stage
+    ) -> Tensor:
+        """Return the multi-loss; keep its terms, and in validation and test score the items."""
+        if stage == sb.Stage.TRAIN:
+            loss, terms = outputs
+            weight = self.batches.weight(self.step)
+            self.figures.add((batch.id, weight), {"loss": loss, **terms})
+            return weight * loss
+        mixture, has_refined = batch.mixture.data, self._has_refined
+        loss, terms = self.modules.loss(outputs, *batch.sources, has_refined, mixture)
+        self.figures.add((batch.id, 1), {"loss": loss, **terms})
+        self._score_items(outputs, batch, stage)
         if stage == sb.Stage.VALID and self.ema is not None:
             self._score_average(batch)
-        return weight * loss
+        return loss
 
     @property
     def _has_refined(self) -> bool:
@@ -169,6 +180,15 @@ class Separation(sb.Brain):
         self.preemption.listen()
         super().on_fit_start()
 
+    def _compile(self) -> None:
+        """Make one graph of model and loss, for the training batches' shape alone."""
+        self.compiled_objective = self._objective
+        if self.compile:
+            whole = world_size() == 1  # DDP cuts it where gradients are sent
+            self.compiled_objective = torch.compile(
+                self._objective, mode=self.compile_mode, fullgraph=whole, dynamic=False
+            )
+
     def _wrap_distributed(self) -> None:
         """Wrap the modules without sending their buffers at every step: they are alike anyway.
 
@@ -204,6 +224,7 @@ class Separation(sb.Brain):
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Clear what is collected during a stage, and tell dynamic mixing the epoch."""
         self.sums = Counter()  # of the loss and its terms over items
+        self.figures = Figures()
         self.rows: list[dict] = []  # scores of the items
         if self.ema is not None:
             self.ema.eval()
@@ -216,54 +237,79 @@ class Separation(sb.Brain):
             # a line of its own under SpeechBrain's bar, whose text is fixed
             shown = if_main_process() and not self.noprogressbar
             self.decibels = tqdm(bar_format="{desc}", position=1, leave=False, disable=not shown)
-            self.num_items, self.waited = 0, 0.0  # s, for the loader
-            self.started = self.last_end = perf_counter()
+            self.clock = LoaderClock()
 
     # --- A step -----------------------------------------------------------------------------------
 
     def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
-        """Remember the items, so that a message can name them; count the time spent waiting."""
+        """Set the rate of the step, and count the items."""
+        self.clock.takes(len(batch.id))
         if self.hparams.lr_schedule == "linear":
             epochs = self.hparams.epoch_counter.current - 1  # that are over
             position = epochs + (self.step - 0.5) / len(self.batches)  # the step's middle
             self.hparams.linear_schedule(self.optimizer, position)
-        self.batch_ids = batch.id
-        self.num_items += len(batch.id)
-        self.waited += perf_counter() - self.last_end
 
     def check_loss_isfinite(self, loss: Tensor) -> None:
-        """Name the items whose loss is not finite.
+        """Leave a loss that is not finite to the optimizer, which skips the step.
 
-        Their step is skipped by all processes, for the same reason (``check_gradients``): none may
-        stop for itself.
+        All processes skip it, for the same reason: none may stop for itself. Its items are named
+        when the figures are read.
         """
-        if not loss.isfinite():
-            logger.warning(f"The loss is {loss.item()} on {', '.join(self.batch_ids)}.")
         if not self.skip_nonfinite_grads:
             super().check_loss_isfinite(loss)
 
     def optimizers_step(self) -> None:
-        """Note the norm of the gradients before they are clipped, then step."""
-        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) / self.scaler.get_scale()
-        self.gradients_are_finite = bool(norm.isfinite())
-        if self.gradients_are_finite:
-            self.sums.update({"grad_norm": norm.item(), "steps": 1})
-        super().optimizers_step()
+        """Clip the gradients and step, on the device: nothing is asked before it goes on.
 
-    def check_gradients(self) -> None:
-        """Skip the step, and count it, where any gradient is not finite.
-
-        Gradients are the same on every process by now, so all of them skip together, and stop
-        together where their patience ends.
+        A step whose gradients are not finite is skipped, on every process, as gradients are the
+        same on all of them by now.
         """
-        if self.gradients_are_finite:
+        self.scaler.unscale_(self.optimizer)
+        parameters = self.optimizer.param_groups[0]["params"]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        self.figures.add(self.optimizer_step + 1, {"grad_norm": norm})
+        if self.skip_nonfinite_grads and not self.scaler.is_enabled():
+            # what a fused optimizer asks the device for, whatever scales its gradients
+            self.optimizer.found_inf = (~norm.isfinite()).float()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+
+    def on_fit_batch_end(
+        self, batch: PaddedBatch, outputs: tuple, loss: Tensor, should_step: bool
+    ) -> None:
+        """Average the weights; now and then show the terms' means in dB under the progress bar."""
+        if should_step and self.ema is not None:
+            self.ema.update_parameters(self.hparams.model)
+        if self.step % READ_EVERY == 0:
+            self._read_figures()
+            terms = {n: v for n, v in _means(self.sums).items() if n not in ("loss", "grad_norm")}
+            means = "  ".join(f"{name} {value:.1f}" for name, value in terms.items())
+            self.decibels.set_description_str(f"SI-SNR in dB: {means}", refresh=False)
+            self.decibels.update()
+
+    def _read_figures(self) -> None:
+        """Add up what the steps left on the device; name what was not finite."""
+        for about, figures in self.figures.read():
+            if "grad_norm" in figures:
+                self._count_step(about, figures["grad_norm"])
+                continue
+            ids, weight = about
+            if not isfinite(figures["loss"]):
+                logger.warning(f"The loss is {figures['loss']} on {', '.join(ids)}.")
+            elif weight > 0:
+                self.sums.update({name: len(ids) * value for name, value in figures.items()})
+                self.sums["items"] += len(ids)
+
+    def _count_step(self, step: int, norm: float) -> None:
+        if isfinite(norm):
+            self.sums.update({"grad_norm": norm, "steps": 1})
             return
-        self.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
         self.skipped_steps += 1
         self.nonfinite_count += 1
         logger.warning(
-            f"A gradient is not finite: step {self.optimizer_step + 1} skipped, "
+            f"A gradient is not finite: step {step} skipped, "
             f"{self.skipped_steps} in all; training goes on."
         )
         if self.nonfinite_count > self.nonfinite_patience:
@@ -272,22 +318,11 @@ class Separation(sb.Brain):
                 f"nonfinite_patience: lower lr, or look at the items named in log.txt"
             )
 
-    def on_fit_batch_end(
-        self, batch: PaddedBatch, outputs: Tensor, loss: Tensor, should_step: bool
-    ) -> None:
-        """Average the weights; show the terms' running means in dB under the progress bar."""
-        if should_step and self.ema is not None:
-            self.ema.update_parameters(self.hparams.model)
-        terms = {n: v for n, v in _means(self.sums).items() if n not in ("loss", "grad_norm")}
-        means = "  ".join(f"{name} {value:.1f}" for name, value in terms.items())
-        self.decibels.set_description_str(f"SI-SNR in dB: {means}", refresh=False)
-        self.decibels.update()  # draws no more often than tqdm's interval
-        self.last_end = perf_counter()
-
     # --- Stopping in the middle -------------------------------------------------------------------
 
     def _should_save_intra_epoch_ckpt(self, *since) -> bool:
         """After a step, by time; or as any process was told to stop: then all save, and leave."""
+        self.clock.waits()
         if self.step % self.grad_accumulation_factor:
             return False  # what is accumulated would be lost
         self.leaving = on_any(self.preemption.requested, self.device)
@@ -297,6 +332,7 @@ class Separation(sb.Brain):
         super()._save_intra_epoch_ckpt()
         if self.leaving:
             self.preemption.leave()
+        self.clock.waits()
 
     def _leave_if(self, told: bool) -> None:
         """Leave with all processes, each of which asks once in a validation or test."""
@@ -305,6 +341,7 @@ class Separation(sb.Brain):
 
     def gather(self) -> None:
         """Before a checkpoint: put together what processes know each for itself."""
+        self._read_figures()
         self.gathered_sums = gather_sums(self.sums)
 
     @mark_as_saver
@@ -340,6 +377,7 @@ class Separation(sb.Brain):
         """Log the stage; save after validation, write ``test_results.csv`` after the test."""
         if stage != sb.Stage.TRAIN:
             self._leave_if(self.preemption.requested)
+        self._read_figures()
         stats = _means(gather_sums(self.sums))
         if stage == sb.Stage.TRAIN:
             self.decibels.close()
@@ -361,9 +399,7 @@ class Separation(sb.Brain):
 
     def _speed(self) -> dict[str, float]:
         """Items a second of all processes, and the share of the time they waited for the loader."""
-        seconds = perf_counter() - self.started
-        own = {"items_per_second": self.num_items / seconds, "data_wait": self.waited / seconds}
-        total = gather_sums(own)
+        total = gather_sums(self.clock.speed())
         return total | {"data_wait": total["data_wait"] / world_size()}
 
     def _end_epoch(self, stats: dict[str, float], epoch: int) -> None:

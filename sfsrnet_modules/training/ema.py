@@ -1,7 +1,8 @@
 """An exponential moving average (EMA) of the weights, which often separates better than they do."""
 
+import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel:
@@ -39,7 +40,34 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
     """
     if not 0 < decay < 1:
         raise ValueError(f"ema is {decay}: give a number between 0 and 1, such as 0.999, or null")
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return MovingAverage(model, decay)
+
+
+class MovingAverage(AveragedModel):
+    """PyTorch's, updated without asking the device whether it is the first time."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        super().__init__(model)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move towards the weights and statistics of `model`, the first time all the way."""
+        pairs = list(zip(_values(self.module), _values(model), strict=True))
+        moving = [(own, new.detach()) for own, new in pairs if own.is_floating_point()]
+        own, new = map(list, zip(*moving, strict=True))
+        share = torch.where(self.n_averaged == 0, 1.0, 1.0 - self.decay)
+        steps = torch._foreach_sub(new, own)
+        torch._foreach_mul_(steps, share)
+        torch._foreach_add_(own, steps)
+        for own, new in pairs:
+            if not own.is_floating_point():
+                own.copy_(new)  # batch norm's counter
+        self.n_averaged += 1
+
+
+def _values(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def take_average(model: nn.Module, average: AveragedModel) -> None:

@@ -6,11 +6,12 @@ B batch, T samples, C sources, E estimates; the source axis comes last, as in Sp
 from collections.abc import Sequence
 
 import torch
-from speechbrain.utils.autocast import fwd_default_precision
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.transforms import Resample
 
 from sfsrnet_modules.common.permutation import best_order
+from sfsrnet_modules.common.precision import in_float32
 from sfsrnet_modules.common.si_snr import mean_square, valid_mask
 from sfsrnet_modules.training.silence import pairwise_scores, scale_of
 
@@ -67,7 +68,7 @@ class MultiLoss(nn.Module):
         self.down = nn.ModuleDict({str(rate): Resample(sample_rate, rate) for rate in low})
         self.up = nn.ModuleDict({str(rate): Resample(rate, sample_rate) for rate in low})
 
-    @fwd_default_precision(cast_inputs=torch.float32)
+    @in_float32
     def forward(
         self,
         estimates: Tensor,
@@ -151,4 +152,10 @@ def _pit_score(
 
 
 def _along_time(resample: Resample, x: Tensor) -> Tensor:
-    return resample(x.mT.contiguous()).mT  # [B, T, C] -> [B, T', C]
+    """Resample `x` [B, T, C] as `resample` does, which waits for the length to cut off."""
+    old, new = (f // resample.gcd for f in (resample.orig_freq, resample.new_freq))
+    batch, num_samples, num_spks = x.shape
+    padded = F.pad(x.mT, (resample.width, resample.width + old))  # [B, C, T + ...]
+    phases = F.conv1d(padded.flatten(0, 1).unsqueeze(1), resample.kernel, stride=old)
+    resampled = phases.mT.reshape(batch, num_spks, -1)  # [B, C, T']
+    return resampled[:, :, : -(-new * num_samples // old)].mT  # [B, T', C]

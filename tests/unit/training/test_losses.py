@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torchaudio.transforms import Resample
 
 from sfsrnet_modules.common.si_snr import pit_si_snr
-from sfsrnet_modules.training.losses import MultiLoss
+from sfsrnet_modules.training.losses import MultiLoss, _along_time
 
 
 @pytest.mark.parametrize("low_rate", ["resample", "lowpass"])
@@ -72,3 +73,11 @@ def test_bad_options_are_refused(rates, options, message):
 def test_more_estimates_than_rates_are_refused():
     with pytest.raises(ValueError, match="3 estimates but 1 rates"):
         MultiLoss([8000], 8000)(torch.randn(3, 1, 800, 2), torch.randn(1, 800, 2))
+
+
+@pytest.mark.parametrize(("old", "new"), [(8000, 500), (8000, 3000), (3000, 8000)])
+@pytest.mark.parametrize("num_samples", [800, 1003])
+def test_resampling_is_torchaudios(old, new, num_samples):
+    resample = Resample(old, new, dtype=torch.float64)
+    x = torch.randn(2, num_samples, 3, dtype=torch.float64)
+    assert torch.allclose(_along_time(resample, x), resample(x.mT.contiguous()).mT, atol=1e-12)
