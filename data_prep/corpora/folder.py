@@ -4,7 +4,6 @@ The first level of sub-folders is the speaker: for LibriSpeech's ``dev-clean/<sp
 the data folder is ``dev-clean``.
 """
 
-import glob
 import os
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,9 @@ from data_prep.corpora.layouts import NOISE
 from data_prep.mixing.drawing import MIN_MIXED, draw_mixtures
 from data_prep.scan import manifests
 from data_prep.scan.scan import scan, usable
+from sfsrnet_modules.common import decoding
+from sfsrnet_modules.common.audio_io import ENDINGS
+from sfsrnet_modules.common.folders import files_below, some_names
 
 logger = get_logger(__name__)
 
@@ -92,7 +94,7 @@ def prepare(
 
 
 def find_audio(folder: Path, key: str) -> list[str]:
-    """Lists a folder's audio files by suffix; hidden files are left out.
+    """Lists a folder's audio files by suffix, each once; names those of other suffixes in the log.
 
     Arguments
     ---------
@@ -112,8 +114,12 @@ def find_audio(folder: Path, key: str) -> list[str]:
     """
     if not folder.is_dir():
         raise ValueError(f"No folder at {folder}: set {key} to where the recordings are")
-    names = glob.iglob("**/*", root_dir=folder, recursive=True)  # follows links to folders
-    names = sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    files = files_below(folder)
+    unread = [p for p in files if p.suffix.lower() in (ENDINGS | decoding.ENDINGS) - set(SUFFIXES)]
+    if unread:
+        message = "%s: %d recordings are passed over, %s: convert them to wav or flac"
+        logger.warning(message, folder, len(unread), some_names(unread, folder))
+    names = sorted(str(p.relative_to(folder)) for p in files if p.suffix.lower() in SUFFIXES)
     if not names:
         raise ValueError(
             f"No {', '.join(SUFFIXES)} file in {folder}: set {key} to a folder of recordings"

@@ -55,7 +55,7 @@ def generated_part(
     ValueError
         No mixtures, or files that are missing or broken: all are named.
     """
-    stems = sorted(path.stem for path in (part / mixtures).glob("*.wav"))
+    stems = sorted(path.stem for path in (part / mixtures).glob("[!.]*.wav"))
     if not stems:
         raise ValueError(f"No wav files in {part / mixtures}: the generated corpus is incomplete")
     place = part.relative_to(data_folder)

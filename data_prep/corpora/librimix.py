@@ -96,7 +96,8 @@ def prepare(
         path = Path(f"Libri{max(num_spks, 2)}Mix", f"wav{sample_rate // 1000}k", mode)
         folder = published.find_generated(data_folder, path, train_part, "LibriMix", "LibriSpeech")
         make = partial(_from_generated, data_folder, folder, parts, sample_rate, mixture, num_spks)
-        names = [p for part in parts.values() for p in (folder / part).glob(f"mix_{mixture}/*.wav")]
+        visible = f"mix_{mixture}/[!.]*.wav"
+        names = [p for part in parts.values() for p in (folder / part).glob(visible)]
         names = sorted(str(path.relative_to(data_folder)) for path in names)
     else:
         corpus = LibriSpeech(data_folder, _noise(noise_folder, mixture))
@@ -167,7 +168,7 @@ def _from_generated(
     pools = {"pool.csv": longest_cuts(tables["train.csv"], files["train.csv"], utterances_of)}
     if mixture != "clean":
         train = folder / parts["train.csv"] / "noise"
-        names = sorted(str(path.relative_to(data_folder)) for path in train.glob("*.wav"))
+        names = sorted(str(path.relative_to(data_folder)) for path in train.glob("[!.]*.wav"))
         if not names:
             raise ValueError(f"No wav files in {train}: the generated corpus is incomplete")
         pools["noise.csv"] = usable(

@@ -28,6 +28,7 @@ from data_prep.scan import manifests
 from data_prep.scan.scan import insist, scan
 from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.crops import read_audio
+from sfsrnet_modules.common.folders import files_below
 
 PARTS = {"train.csv": "tr", "valid.csv": "cv", "test.csv": "tt"}
 PUBLISHED = {"train.csv": 20000, "valid.csv": 5000, "test.csv": 3000}
@@ -78,7 +79,7 @@ def prepare(
         path = Path(f"{num_spks}speakers", f"wav{sample_rate // 1000}k", mode)
         folder = published.find_generated(data_folder, path, "tr/mix", "WSJ0-mix", "WSJ0")
         make = partial(_from_generated, data_folder, folder, sample_rate, num_spks)
-        names = [str(p.relative_to(data_folder)) for p in sorted(folder.glob("*/mix/*.wav"))]
+        names = [str(p.relative_to(data_folder)) for p in sorted(folder.glob("*/mix/[!.]*.wav"))]
     else:
         corpus = Wsj0(data_folder, find_utterances(data_folder), read_levels(Path(lists)))
         tables = {name: read_list(Path(lists), part, num_spks) for name, part in PARTS.items()}
@@ -199,17 +200,13 @@ def find_utterances(data_folder: Path) -> dict[str, str]:
         It is not WSJ0, or an utterance is there twice.
     """
     found: dict[str, str] = {}
-    for folder, _, files in os.walk(data_folder, followlinks=True):
-        parts = [part.lower() for part in Path(folder).parts]
+    for path in files_below(data_folder):
+        *parts, name = (part.lower() for part in path.parts)
         subset = next((part for part in parts if part in SUBSETS), None)
-        if subset is None:
-            continue
-        for name in sorted(files):
-            stem, suffix = os.path.splitext(name.lower())
-            if suffix in SUFFIXES and not name.startswith("."):
-                path = os.path.relpath(os.path.join(folder, name), data_folder)
-                key = "/".join([subset, *parts[parts.index(subset) + 1 :], stem])
-                found[key] = _preferred(found.get(key), path)
+        stem, suffix = os.path.splitext(name)
+        if subset is not None and suffix in SUFFIXES:
+            key = "/".join([subset, *parts[parts.index(subset) + 1 :], stem])
+            found[key] = _preferred(found.get(key), str(path.relative_to(data_folder)))
     missing = [s for s in SUBSETS if not any(key.startswith(s + "/") for key in found)]
     if missing:
         raise ValueError(

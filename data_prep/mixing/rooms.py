@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from data_prep.mixing.levels import from_db, rms_db
 from data_prep.mixing.noise import check_range
+from sfsrnet_modules.common.writing import whole_or_not_at_all
 
 TARGETS = ("reverberant", "early", "dry")
 EARLY = 0.05  # s behind the direct sound: reflections that the ear takes for part of it
@@ -221,10 +222,8 @@ def make_bank(
         responses = simulate(rng, *geometry, float(room["t60"]), sample_rate)
         room["responses"][:, : responses.shape[1]] = responses
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(unfinished, "wb") as file:
+    with whole_or_not_at_all([path]) as (partial,), open(partial, "wb") as file:
         np.save(file, bank)
-    os.replace(unfinished, path)
 
 
 def draw_positions(

@@ -25,7 +25,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.audio_io import ENDINGS, count_frames, open_audio, read_mono
 from sfsrnet_modules.common.command_line import at_home, device_name
-from sfsrnet_modules.common.folders import files_below
+from sfsrnet_modules.common.folders import files_below, some_names
 from sfsrnet_modules.common.writing import check_names, whole_or_not_at_all
 from sfsrnet_modules.evaluation.spectrograms import draw_grid, spectrogram_of_blocks
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SEGMENT, SFSRNetSeparation
@@ -33,7 +33,6 @@ from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SEGMENT, SFSRNetS
 logger = logging.getLogger("sfsrnet_modules")
 
 STANDARD_INPUT = Path("-")
-NAMED = 5  # files named in a message; more are counted
 VOICE = re.compile(r"_voice\d+$")  # what was written by this program is no recording to separate
 
 
@@ -89,32 +88,29 @@ def find_recordings(given: list[Path]) -> dict[Path, Path]:
 
 def _audio_files(folder: Path) -> list[Path]:
     known = ENDINGS | (decoding.ENDINGS if decoding.is_installed() else set())
-    files = files_below(folder)
-    recordings = [p for p in files if p.suffix.lower() in known and not VOICE.search(p.stem)]
-    _tell_passed_over(folder, [p for p in files if p not in set(recordings)])
+    recordings, others = [], []
+    for path in files_below(folder):
+        is_recording = path.suffix.lower() in known and not VOICE.search(path.stem)
+        (recordings if is_recording else others).append(path)
+    _tell_passed_over(folder, others)
     if not recordings:
         raise ValueError(f"{folder} holds no recordings: give files, or a folder of audio files")
     return recordings
 
 
 def _tell_passed_over(folder: Path, files: list[Path]) -> None:
-    unread = [p for p in files if p.suffix.lower() in decoding.ENDINGS - ENDINGS]
-    others = [p for p in files if p not in set(unread)]
-    if unread and not decoding.is_installed():
+    unread = [path for path in files if path.suffix.lower() in decoding.ENDINGS]
+    others = [path for path in files if path.suffix.lower() not in decoding.ENDINGS]
+    if unread:
         logger.warning(
-            f"{folder}: {len(unread)} recordings are passed over, {_names(unread, folder)}: "
+            f"{folder}: {len(unread)} recordings are passed over, {some_names(unread, folder)}: "
             f"{decoding.INSTALL}"
         )
     if others:
         logger.info(
             f"{folder}: {len(others)} files are passed over that are no recordings, or voices of "
-            f"an earlier separation: {_names(others, folder)}"
+            f"an earlier separation: {some_names(others, folder)}"
         )
-
-
-def _names(files: list[Path], folder: Path) -> str:
-    names = ", ".join(str(path.relative_to(folder)) for path in files[:NAMED])
-    return names + (", ..." if len(files) > NAMED else "")
 
 
 def _told_apart(names: dict[Path, Path]) -> dict[Path, Path]:

@@ -18,6 +18,7 @@ ENDINGS = {f".{name.lower()}" for name in soundfile.available_formats()} - {".ra
 ENDINGS |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}  # of recordings that libsndfile reads
 BLOCK = 2**18  # samples of all channels that are read at once: 1 MB
 UNKNOWN = 2**62  # frames; libsndfile gives 2^63 - 1 where a header states no length
+INEXACT = {"MP3"}  # after a seek its first frames lack those before, which they build on
 FORMAT_UNKNOWN = 1  # libsndfile's error code
 
 # What libsndfile logs on a file that ends before the length in its header. A wav written to a pipe
@@ -95,12 +96,15 @@ class AudioFile(soundfile.SoundFile):
             yield block
 
     def go_to(self, frame: int) -> None:
-        """Read on from a frame; encodings that can't seek are decoded up to there."""
+        """Read on from a frame; encodings that can't seek there exactly are decoded up to it."""
         try:
-            self.seek(frame)
+            if self.format not in INEXACT:
+                self.seek(frame)
+                return
         except soundfile.LibsndfileError:
-            while self.frames_read < frame and not self._at_end:
-                self.read(min(frame - self.frames_read, BLOCK))
+            pass
+        while self.frames_read < frame and not self._at_end:
+            self.read(min(frame - self.frames_read, BLOCK))
 
     _at_end = False
 
@@ -241,8 +245,8 @@ def _unwritten_length(path: str | os.PathLike) -> int | None:
 
 
 def _with_length(path: str | os.PathLike, place: int) -> mmap.mmap:
-    """The file with "to the end" for the length at `place`; on disk it stays as it is."""
+    """The file with the length of all that follows at `place`; on disk it stays as it is."""
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    mapped[place : place + 4] = b"\xff" * 4
+    struct.pack_into("<I", mapped, place, min(len(mapped) - place - 4, 2**32 - 1))
     return mapped

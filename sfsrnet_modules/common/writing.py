@@ -146,8 +146,9 @@ def check_names(paths: list[Path]) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A name of its own for each path, hidden, and short whatever the length of that."""
-    return path.with_name(f".{hashlib.md5(os.fsencode(path.name)).hexdigest()}.partial")
+    """A name of its own for each path and process, hidden, and short whatever the path's."""
+    digest = hashlib.md5(os.fsencode(path.name)).hexdigest()
+    return path.with_name(f".{digest}.{os.getpid()}.partial")
 
 
 def _spool(blocks: Iterable[np.ndarray], spool: BinaryIO) -> float:

@@ -1,3 +1,5 @@
+import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +195,76 @@ def test_no_model_or_no_recordings_is_2(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), *arguments]) == 2
     assert "holds no recordings" in capsys.readouterr().err
+
+
+def test_what_can_only_be_decoded_from_its_beginning(shell, tmp_path):
+    path = samples(tmp_path / "call.wav", 0.1 * np.sin(np.arange(8000)), subtype="GSM610")
+    code, out, err = shell(path, "--plot")
+    assert (code, len(out), len(err)) == (0, 3, 1)
+    assert soundfile.info(out[0]).frames == soundfile.info(path).frames
+
+
+def test_a_truncated_recording_is_said_once(shell, tmp_path):
+    path = noise(tmp_path / "talk.wav", 2)
+    path.write_bytes(path.read_bytes()[:16044])
+    code, out, err = shell(path, "--plot")
+    assert code == 0 and soundfile.info(out[0]).frames == 8000
+    assert [line for line in err if "truncated: only its first 1.00 s are there" in line] == err[:1]
+
+
+def test_channels_that_cancel_each_other_are_said_once(shell, tmp_path):
+    left = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    path = samples(tmp_path / "poles.wav", np.stack([left, -left], axis=1))
+    code, out, err = shell(path, "--plot")
+    voices = [soundfile.read(voice)[0] for voice in out[:2]]
+    assert code == 0 and max(np.abs(voice).max() for voice in voices) > 0.01
+    assert sum("channels cancel each other" in line for line in err) == 1
+
+
+def test_standard_input(shell, tmp_path, monkeypatch):
+    data = noise(tmp_path / "talk.flac").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    code, out, _ = shell("-")
+    assert code == 0 and [Path(name).name for name in out] == [
+        "stdin_voice1.wav",
+        "stdin_voice2.wav",
+    ]
+    assert soundfile.info(out[0]).frames == 8000
+
+
+def test_names_that_are_long(shell, tmp_path):
+    long, too_long = (tmp_path / (stem + ".wav") for stem in ("\u8bf4" * 80 + "abcd", "x" * 245))
+    code, out, _ = shell(noise(long))
+    assert code == 0 and Path(out[0]).is_file()
+    code, out, err = shell(noise(too_long))
+    assert (code, out, len(err)) == (1, [], 1) and "is too long: 256 bytes, 255 are" in err[0]
+
+
+def test_names_that_are_not_utf_8(model_folder, tmp_path, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr("sys.stdout", stdout)
+    path = noise(tmp_path / "talk.wav").rename(tmp_path / "\udce4.wav")
+    assert main([str(path), "--model", str(model_folder), "-o", str(tmp_path / "out")]) == 0
+    written = stdout.buffer.getvalue().splitlines()
+    assert written == [os.fsencode(tmp_path / "out" / f"\udce4_voice{i}.wav") for i in (1, 2)]
+    assert all(map(os.path.isfile, written))
+
+
+def test_a_link_to_itself_is_one_line(shell, tmp_path):
+    (tmp_path / "a.wav").symlink_to("a.wav")
+    code, out, err = shell(tmp_path / "a.wav")
+    assert (code, out, err) == (1, [], [f"error: there is no file {tmp_path / 'a.wav'}"])
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_a_folder_holds_besides_is_named_and_counted(tmp_path, monkeypatch, caplog, installed):
+    monkeypatch.setattr("sfsrnet_modules.common.decoding.is_installed", lambda: installed)
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "b.M4A", "c.txt", "a_voice1.wav", "._a.wav", ".DS_Store", "d/e.mp4"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    with caplog.at_level("INFO"):
+        names = [path.name for path in find_recordings([tmp_path / "in"])]
+    assert names == (["a.wav", "b.M4A", "e.mp4"] if installed else ["a.wav"])
+    assert "2 files are passed over" in caplog.text and "a_voice1.wav, c.txt" in caplog.text
+    assert ("2 recordings are passed over, b.M4A, d/e.mp4: `pip" in caplog.text) is not installed

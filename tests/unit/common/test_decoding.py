@@ -70,3 +70,35 @@ def test_the_way_out_without_pyav_is_told(packed, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
     with pytest.raises(OSError, match=r"packed with Shorten: `pip install av`"):
         read_audio(packed, RATE)
+
+
+def m4a(path, samples, rate):
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), "fltp", "mono")
+        frame.sample_rate = rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return path
+
+
+def test_recordings_of_phones_are_decoded(tmp_path):
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)
+    path = m4a(tmp_path / "memo.m4a", tone, 44100)
+    with open_audio(path) as file:
+        whole = np.concatenate(list(file.read_blocks()))[:, 0]
+        assert file.samplerate == 44100 and abs(len(whole) - 44100) < 2100
+    assert abs(np.abs(np.fft.rfft(whole[10000:20000])).argmax() - 100) <= 1  # 440 Hz
+    np.testing.assert_array_equal(read_audio(path, 44100, 0.5, 1000), whole[22050:23050])
+
+
+def test_the_way_out_of_what_nothing_reads(tmp_path, monkeypatch):
+    path = m4a(tmp_path / "memo.m4a", np.zeros(8000), 8000)
+    (tmp_path / "noise.wav").write_bytes(np.random.default_rng(0).bytes(50_000))
+    with pytest.raises(OSError, match=r"noise\.wav can't be read as audio"):
+        open_audio(tmp_path / "noise.wav")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"memo\.m4a can't.*`pip install av`.*ffmpeg"):
+        open_audio(path)

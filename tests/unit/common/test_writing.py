@@ -71,3 +71,21 @@ def test_one_waveform_is_written_whole(tmp_path):
         soundfile.read(tmp_path / "one.wav")[0], np.linspace(-0.9, 0.9, 100), atol=1e-4
     )
     assert [p.name for p in tmp_path.iterdir()] == ["one.wav"]
+
+
+def test_long_names_are_written_and_too_long_ones_are_told_first(tmp_path):
+    longest = tmp_path / ("说" * 83 + "ab.wav")  # 255 bytes in UTF-8
+    write_wav(longest, np.zeros(10), 8000)
+    assert [path.name for path in tmp_path.iterdir()] == [longest.name]
+    taken = []
+    blocks = (taken.append(1) or np.zeros((10, 1)) for _ in range(1))
+    path = tmp_path / "new" / "deep" / ("说" * 84 + "b.wav")
+    with pytest.raises(OSError, match="is too long: 257 bytes, 255 are allowed"):
+        write_voices(blocks, [path], 8000)
+    assert not taken and not (tmp_path / "new").exists()
+
+
+def test_a_folder_with_a_name_that_is_not_utf_8(tmp_path):
+    path = tmp_path / "\udcfcber" / "\udce4.wav"
+    write_voices(blocks_of(np.zeros((100, 1))), [path], 8000)
+    assert path.is_file()
