@@ -248,3 +248,31 @@ def test_librispeech_is_prepared(tmp_path):
     assert train["speaker"].nunique() == 8
     assert len(speakers_of(valid)) == len(speakers_of(test)) == 2
     assert train["level_db"].between(-45, -10).all()
+
+
+def test_links_and_hidden_files_change_nothing(corpus, tmp_path):
+    prepare(corpus, tmp_path / "plain", 8000, **FEW)
+    (corpus / "s1" / "up").symlink_to(corpus)
+    (corpus / "s2" / "self").symlink_to("self")
+    (corpus / "a0").symlink_to("s3")
+    for name in (".DS_Store", "s0/._a.wav", "._s9"):
+        (corpus / name).write_bytes(b"of another system")
+    prepare(corpus, tmp_path / "linked", 8000, **FEW)
+    assert texts(tmp_path / "linked") == texts(tmp_path / "plain")
+
+
+def test_what_is_not_taken_is_named_and_counted(corpus, tmp_path, caplog):
+    for name in ("s0/a.m4a", "s1/deep/b.MP3", "s1/notes.txt"):
+        (corpus / name).parent.mkdir(exist_ok=True)
+        (corpus / name).touch()
+    prepare(corpus, tmp_path / "out", 8000, **FEW)
+    assert "2 recordings are passed over, s0/a.m4a, s1/deep/b.MP3: convert them" in caplog.text
+
+
+def test_encodings_that_cannot_seek_are_used(corpus, tmp_path, caplog):
+    for s in range(8):
+        samples = np.random.default_rng(s).normal(0, 0.1, 16000)
+        sf.write(corpus / f"s{s}" / "call.wav", samples, 8000, subtype="GSM610")
+    prepare(corpus, tmp_path / "out", 8000, **FEW)
+    assert "Skipped" not in caplog.text
+    assert read(tmp_path / "out" / "pool.csv")["ID"].str.endswith("call.wav").sum() >= 4

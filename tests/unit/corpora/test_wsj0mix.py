@@ -543,3 +543,14 @@ def test_lists_are_found_in_a_clone_of_their_repository(tmp_path):
         for name in ("pool.csv", "train.csv", "valid.csv", "test.csv"):
             made = (tmp_path / f"{number}" / name).read_text()
             assert made == (tmp_path / "flat" / name).read_text()
+
+
+def test_hidden_files_of_other_systems_are_no_mixtures(generated, tmp_path):
+    shutil.copytree(generated, tmp_path / "files")
+    for part in (tmp_path / "files").glob("*/*/*/t[rt]/*"):
+        (part / "._mixture.wav").write_bytes(b"of another system")
+        (part / ".DS_Store").touch()
+    prepared(generated, tmp_path / "plain", 8000, 2, "min", None)
+    prepared(tmp_path / "files", tmp_path / "hidden", 8000, 2, "min", None)
+    for name in ("train.csv", "test.csv"):
+        assert (tmp_path / "hidden" / name).read_text() == (tmp_path / "plain" / name).read_text()
