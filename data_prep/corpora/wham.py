@@ -75,7 +75,7 @@ def prepare(
             "set rooms to a folder, or dynamic_mixing to False"
         )
     make = partial(_tables, data_folder, folder, sample_rate, num_spks, mixture, source)
-    names = sorted(folder.glob(f"*/mix_{mixture}/*.wav"))
+    names = sorted(folder.glob(f"*/mix_{mixture}/[!.]*.wav"))
     state = {"corpus": "wham", "sample_rate": sample_rate, "num_spks": num_spks, "mode": mode}
     state |= {"mixture": mixture, "source": source}
     state["files"] = manifests.fingerprint(
@@ -155,7 +155,7 @@ def _tables(
     pools = {"pool.csv": pool.assign(measure="active")}
     if not mixture.startswith("clean"):
         train = folder / PARTS["train.csv"] / "noise"
-        names = sorted(str(path.relative_to(data_folder)) for path in train.glob("*.wav"))
+        names = sorted(str(path.relative_to(data_folder)) for path in train.glob("[!.]*.wav"))
         if not names:
             raise ValueError(f"No wav files in {train}: the generated corpus is incomplete")
         pools["noise.csv"] = usable(

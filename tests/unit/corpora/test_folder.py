@@ -61,9 +61,8 @@ def test_speakers_are_disjoint_and_all_are_used(corpus, tmp_path):
 
 def test_split_depends_on_the_seed_alone(corpus, tmp_path, monkeypatch):
     prepare(corpus, tmp_path / "a", 8000, seed=1, **FEW)
-    iglob = folder.glob.iglob
-    backwards = lambda *args, **keys: reversed(list(iglob(*args, **keys)))  # noqa: E731
-    monkeypatch.setattr(folder.glob, "iglob", backwards)
+    files_below = folder.files_below
+    monkeypatch.setattr(folder, "files_below", lambda root: files_below(root)[::-1])
     prepare(corpus, tmp_path / "b", 8000, seed=1, **FEW)
     prepare(corpus, tmp_path / "c", 8000, seed=2, **FEW)
     assert texts(tmp_path / "a") == texts(tmp_path / "b")
