@@ -15,9 +15,9 @@ def files_below(folder: str | os.PathLike) -> list[Path]:
     """List the files in a folder and below it.
 
     Links are followed. A file or a folder that is met by its own name isn't met by a link again, so
-    that a link to itself, to a parent or from one speaker to another adds nothing; the log names
-    such links. What is hidden (names begin with a dot, as ``.DS_Store`` and ``._a.wav`` of other
-    systems) is left out.
+    that a link to a parent or from one speaker to another adds nothing; the log names such links.
+    A link to nothing is listed, so that what is missing is noticed. What is hidden (names begin
+    with a dot, as ``.DS_Store`` and ``._a.wav`` of other systems) is left out.
 
     Arguments
     ---------
@@ -48,7 +48,7 @@ def files_below(folder: str | os.PathLike) -> list[Path]:
                 idle.append(Path(top))
     if idle:
         names = some_names(idle, folder)
-        logger.info("%s: %d links lead nowhere, or to what is met: %s", folder, len(idle), names)
+        logger.info("%s: %d links lead to what is met already: %s", folder, len(idle), names)
     return sorted(map(Path, found.values()))
 
 
@@ -61,7 +61,7 @@ def some_names(paths: list[Path], folder: str | os.PathLike) -> str:
 
 def _walk(top: str, folders: set[str], links: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the files below `top`, by their real paths and these; `links` is given what is one."""
-    if os.path.isfile(top):
+    if not os.path.isdir(top):
         yield os.path.realpath(top), top
     for folder, below, names in os.walk(top):
         real = os.path.realpath(folder)
