@@ -47,7 +47,7 @@ def files_below(folder: str | os.PathLike) -> list[Path]:
             if len(found) == before and top != os.fspath(folder):
                 idle.append(Path(top))
     if idle:
-        names = some_names(idle, folder)
+        names = some_names(sorted(idle), folder)
         logger.info("%s: %d links lead to what is met already: %s", folder, len(idle), names)
     return sorted(map(Path, found.values()))
 
