@@ -58,8 +58,9 @@ take turns; "times" is the median of the rounds' ratios.
 
 ## Memory
 
-From the packed corpus, in an epoch of 20,000, batches of {batch} that are not handed on: of the main process and of each
-worker. Mapped pages of the pack are the system's cache: they are given back when it needs room.
+From the packed corpus, an epoch of 20,000 in batches of {batch} that are not handed on: of the main
+process and of each worker. Mapped pages of the pack are the system's cache, which takes them back
+when it needs room.
 
 {memory}
 """

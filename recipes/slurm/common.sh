@@ -11,7 +11,7 @@ stage() {
         bash -euc '
             [ -d "$2" ] && exit # the job was requeued to this node
             rm -rf "$2.part" && mkdir -p "$2.part"
-            if [ -d "$1" ]; then cp -rL "$1/." "$2.part"; else tar -xf "$1" -C "$2.part"; fi
+            if [ -d "$1" ]; then cp -rL --preserve=timestamps "$1/." "$2.part"; else tar -xf "$1" -C "$2.part"; fi
             mv "$2.part" "$2"
         ' stage "$DATA" "$copy"
 }

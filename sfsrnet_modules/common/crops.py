@@ -10,13 +10,9 @@ import numpy as np
 from sfsrnet_modules.common.audio_io import AudioFile, count_frames, open_audio
 from sfsrnet_modules.common.resampling import reach, resample
 
-# A speed such as 1.0371 would need a resampling filter of a million taps: the nearest ratio of
-# small numbers is taken, within 0.5 % of the speed asked for.
-MAX_DENOMINATOR = 100
-
 
 @lru_cache(maxsize=64)
-def rate_ratio(file_rate: int, sample_rate: int, speed: float = 1.0) -> Fraction:
+def rate_ratio(file_rate: int, sample_rate: int) -> Fraction:
     """Frames of the file that make one sample at the wanted rate.
 
     Arguments
@@ -25,23 +21,18 @@ def rate_ratio(file_rate: int, sample_rate: int, speed: float = 1.0) -> Fraction
         Sampling rate of the file in Hz.
     sample_rate : int
         Wanted sampling rate in Hz.
-    speed : float
-        Speed and pitch relative to the recording, met within 0.5 %; 1 leaves it as it is.
 
     Returns
     -------
     Fraction
-        ``speed * file_rate / sample_rate``.
+        ``file_rate / sample_rate``.
 
     Example
     -------
     >>> rate_ratio(16000, 8000)
     Fraction(2, 1)
     """
-    ratio = Fraction(int(file_rate), int(sample_rate))
-    if speed == 1.0:
-        return ratio
-    return (ratio * Fraction(speed)).limit_denominator(MAX_DENOMINATOR)
+    return Fraction(int(file_rate), int(sample_rate))
 
 
 def draw_start(rng: np.random.Generator, num_frames: int, num_samples: int, ratio: Fraction) -> int:
@@ -70,7 +61,6 @@ def read_audio(
     sample_rate: int,
     start: float = 0.0,
     num_samples: int | None = None,
-    speed: float = 1.0,
     end: int | None = None,
 ) -> np.ndarray:
     """Reads a crop of a file's first channel; only the crop is read from disk.
@@ -88,8 +78,6 @@ def read_audio(
         Where the crop begins in the file, in seconds.
     num_samples : int, optional
         Length of the crop in samples at ``sample_rate``; all the rest of the file by default.
-    speed : float
-        See ``rate_ratio``.
     end : int, optional
         Frame of the file where it is taken to end; its own end by default.
 
@@ -114,7 +102,7 @@ def read_audio(
     with open_audio(path) as file:
         num_frames = file.frames if num_samples is not None else count_frames(path)
         last = num_frames if end is None else min(end, num_frames)
-        ratio = rate_ratio(file.samplerate, sample_rate, speed)
+        ratio = rate_ratio(file.samplerate, sample_rate)
         first = round(start * file.samplerate)
         if num_samples is None:
             num_samples = num_resampled(last - first, ratio)
