@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from benchmarks import speed
+from benchmarks import speed_report, speed_sections
 from benchmarks.speed_cases import BASELINES, CASES, STOCK, in_evaluation, stock_sepformer
 
 
@@ -18,17 +18,17 @@ def test_stock_and_ours_give_the_same_on_the_same_weights():
 def test_ratios_are_medians_of_each_rounds_ratio():
     case = "SepFormer 26 M"
     assert BASELINES[case] == STOCK
-    assert speed.ratio({STOCK: [2.0, 9.0, 40.0], case: [1.0, 3.0, 10.0]}, case) == "3.00"
-    assert speed.ratio({case: [1.0]}, case) == ""
+    assert speed_sections.ratio({STOCK: [2.0, 9.0, 40.0], case: [1.0, 3.0, 10.0]}, case) == "3.00"
+    assert speed_sections.ratio({case: [1.0]}, case) == ""
 
 
 def test_report_keeps_what_was_measured_and_names_what_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "MEASURED", tmp_path)
-    monkeypatch.setattr(speed, "ROOT", tmp_path)
+    monkeypatch.setattr(speed_report, "MEASURED", tmp_path)
+    monkeypatch.setattr(speed_report, "ROOT", tmp_path)
     (tmp_path / "benchmarks").mkdir()
     measured = {"lines": ["| a table |"], "about": "a machine", "curves": {"model": {"1": 5.0}}}
     (tmp_path / "dprnn.json").write_text(json.dumps(measured))
-    speed.report({"dprnn": "DPRNN", "loader": "The loader"})
+    speed_report.report({"dprnn": "DPRNN", "loader": "The loader"})
     text = (tmp_path / "benchmarks/speed.md").read_text()
     assert "| a table |" in text and "--section dprnn`, a machine." in text
     assert "Not measured: `python -m benchmarks.speed --section loader`." in text
