@@ -240,7 +240,7 @@ def fill_disk_at(monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Names and contents of all files in a folder, but for what scans keep for themselves."""
+    """Name and contents of all files in a folder, but for what scans keep for themselves."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     paths = (path for path in paths if path.name != scanned.FILE)
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

@@ -37,7 +37,7 @@ def prepare(
     num_test: int = 300,
     max_duration: float = 10.0,
 ) -> None:
-    """Makes ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
+    """Make ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
 
     ``pool.csv`` is for ``data_prep.mixing.dynamic``; the others are fixed mixtures for
     ``data_prep.mixing.fixed``. Files that are broken, silent or sampled below ``sample_rate`` are
@@ -94,7 +94,7 @@ def prepare(
 
 
 def find_audio(folder: Path, key: str) -> list[str]:
-    """Lists a folder's audio files by suffix, each once; names those of other suffixes in the log.
+    """List a folder's audio files by suffix, each once; names those of other suffixes in the log.
 
     Arguments
     ---------
@@ -130,7 +130,7 @@ def find_audio(folder: Path, key: str) -> list[str]:
 def split_speakers(
     pool: pd.DataFrame, num_spks: int, seed: int, valid_share: float, test_share: float
 ) -> list[pd.DataFrame]:
-    """Splits the pool by speaker.
+    """Split the pool by speaker.
 
     Arguments
     ---------

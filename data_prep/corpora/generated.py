@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from speechbrain.utils.logger import get_logger
 
-from data_prep.scan.scan import HARMLESS, insist, scan
+from data_prep.scan.scan import HARMLESS, require_usable, scan
 
 logger = get_logger(__name__)
 
@@ -22,7 +22,7 @@ def generated_part(
     output_folder: Path,
     measure: str = "rms",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads one part of a corpus, such as ``tr/{mix,s1,s2}``.
+    """Read one part of a corpus, such as ``tr/{mix,s1,s2}``.
 
     Arguments
     ---------
@@ -64,7 +64,9 @@ def generated_part(
     listed = [name for folder in sources for name in names[folder]]
     files = scan(data_folder, listed, sample_rate, str, measure, folder=output_folder)
     together = pd.concat([mixed, files], ignore_index=True)
-    insist(together, sample_rate, output_folder, "generate the corpus again, or complete the copy")
+    require_usable(
+        together, sample_rate, output_folder, "generate the corpus again, or complete the copy"
+    )
     table = pd.DataFrame({"ID": stems, "duration": mixed["duration"], "wav_mix": mixed["wav"]})
     speakers = _by_name(speakers_of, [names[folder] for folder in sources])
     for c, folder in enumerate(sources):
@@ -97,7 +99,7 @@ def _by_name(of: Callable[[str], list[str]], names: list[list[str]]) -> list[lis
 def longest_cuts(
     table: pd.DataFrame, files: pd.DataFrame, utterances_of: Callable[[str], list[str]]
 ) -> pd.DataFrame:
-    """Makes a pool of the sources of generated mixtures: of each utterance the longest cut.
+    """Make a pool of the sources of generated mixtures: of each utterance the longest cut.
 
     Arguments
     ---------

@@ -26,7 +26,7 @@ from data_prep.corpora import published
 from data_prep.corpora.generated import generated_part, longest_cuts
 from data_prep.mixing.noise import extend_noise
 from data_prep.scan import manifests
-from data_prep.scan.scan import insist, scan, usable
+from data_prep.scan.scan import require_usable, scan, usable
 from sfsrnet_modules.common.crops import num_resampled, rate_ratio, read_audio
 
 RATE = 16000  # Hz, of LibriSpeech and of WHAM's noise here
@@ -56,7 +56,7 @@ def prepare(
     lists: str | os.PathLike | None = None,
     noise_folder: str | os.PathLike | None = None,
 ) -> None:
-    """Makes ``train.csv``, ``valid.csv``, ``test.csv``, and ``pool.csv`` for dynamic mixing.
+    """Make ``train.csv``, ``valid.csv``, ``test.csv``, and ``pool.csv`` for dynamic mixing.
 
     With noise also ``noise.csv``. The pools hold what the training list names, at its loudness;
     from generated folders the longest cut of each utterance.
@@ -209,7 +209,7 @@ class Mixed(NamedTuple):
     noise: np.ndarray | None  # [T]
 
     def mixture(self, kind: str) -> np.ndarray:
-        """Mixes "clean", "both" or "single", [T], float32."""
+        """Mix "clean", "both" or "single", [T], float32."""
         mixture = np.zeros_like(self.sources[0])  # [T]
         for source in self.sources[: 1 if kind == "single" else None]:
             mixture += source
@@ -225,7 +225,7 @@ class LibriSpeech(NamedTuple):
     noise_folder: Path | None
 
     def mix(self, item: dict, sample_rate: int, mode: str) -> Mixed:
-        """Makes the parts of an item of a list, step by step as the published scripts do.
+        """Make the parts of an item of a list, step by step as the published scripts do.
 
         Arguments
         ---------
@@ -255,7 +255,7 @@ class LibriSpeech(NamedTuple):
 
 
 def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
-    """Reads a published list, ``libri2mix_test-clean.csv`` for instance.
+    """Read a published list, ``libri2mix_test-clean.csv`` for instance.
 
     Returns
     -------
@@ -304,7 +304,7 @@ def check_files(
     sample_rate: int,
     output_folder: Path,
 ) -> pd.DataFrame:
-    """Scans speech and noise of lists; stops where some are missing or broken.
+    """Scan speech and noise of lists; stops where some are missing or broken.
 
     Arguments
     ---------
@@ -337,7 +337,7 @@ def check_files(
                     scan(root, part, sample_rate, _speaker, measure, root_name, output_folder)
                 )
     files = pd.concat(found, ignore_index=True)
-    insist(files, RATE, output_folder, "complete data_folder and noise_folder")
+    require_usable(files, RATE, output_folder, "complete data_folder and noise_folder")
     return files.set_index("ID", drop=False)
 
 
@@ -379,7 +379,7 @@ def write(
     types: Iterable[str] = ("clean",),
     parts: Iterable[str] = ("train-360", "dev", "test"),
 ) -> None:
-    """Writes the mixtures as the published scripts do; what is there already is left as it is.
+    """Write the mixtures as the published scripts do; what is there already is left as it is.
 
     Arguments
     ---------
@@ -427,7 +427,7 @@ def write(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the mixtures from the command line."""
+    """Write the mixtures from the command line."""
     description = "Write LibriMix from LibriSpeech and its lists."
     options = {
         "noise_folder": {"help": "WHAM's noise, with tr, cv and tt"},

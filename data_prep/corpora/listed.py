@@ -45,7 +45,7 @@ def prepare(
     num_test: int = 200,
     max_duration: float = 10.0,
 ) -> None:
-    """Makes ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
+    """Make ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
 
     A second call with the same arguments on the same files does nothing.
 
@@ -98,7 +98,7 @@ def prepare(
 
 
 def split(pool: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Splits a pool with the columns source and speaker into those of train, validation and test.
+    """Split a pool with the columns source and speaker into those of train, validation and test.
 
     Example
     -------
@@ -133,7 +133,7 @@ def _scan(
 def _draw_by_source(
     pool: pd.DataFrame, num_spks: int, number: int, seed: list[int], **options
 ) -> pd.DataFrame:
-    """Draws `number` mixtures of each source that has speakers enough in this part.
+    """Draw `number` mixtures of each source that has speakers enough in this part.
 
     That is twice as many as a mixture has: the figures of a single pair would say little. The
     mixtures of a source are the same whatever other sources there are.

@@ -20,7 +20,7 @@ LIST_SUFFIXES = (".txt", ".csv")
 
 
 def find_generated(data_folder: Path, path: Path, part: str, corpus: str, itself: str) -> Path:
-    """Finds the folder of a corpus's parts under any folder above it.
+    """Find the folder of a corpus's parts under any folder above it.
 
     Arguments
     ---------
@@ -50,12 +50,12 @@ def find_generated(data_folder: Path, path: Path, part: str, corpus: str, itself
 
 
 def find_lists(lists: Path, pattern: str) -> list[Path]:
-    """Finds published lists in a folder or below it, as in a clone of their repository."""
+    """Find published lists in a folder or below it, as in a clone of their repository."""
     return sorted(lists.rglob(pattern), key=lambda path: (len(path.parts), path))
 
 
 def find_list(lists: Path, name: str, corpus: str) -> Path:
-    """Finds one published list; a ``ValueError`` says where there is none."""
+    """Find one published list; a ``ValueError`` says where there is none."""
     found = find_lists(lists, name)
     if not found:
         raise ValueError(
@@ -86,7 +86,7 @@ def make_manifests(
     published: dict[str, int],
     corpus: str,
 ) -> None:
-    """Makes and writes the manifests, unless they were made of the same.
+    """Make and writes the manifests, unless they were made of the same.
 
     Arguments
     ---------
@@ -108,7 +108,7 @@ def make_manifests(
 
 
 def fit_lengths(parts: list[np.ndarray], mode: str) -> list[np.ndarray]:
-    """Cuts sounds to the shortest of them ("min"), or pads to the longest ("max"): [T] each."""
+    """Cut sounds to the shortest of them ("min"), or pads to the longest ("max"): [T] each."""
     lengths = [len(part) for part in parts]
     length = min(lengths) if mode == "min" else max(lengths)
     return [np.pad(part, (0, max(length - len(part), 0)))[:length] for part in parts]
@@ -126,7 +126,7 @@ def write_tree(
     sample_rates: Iterable[int],
     modes: Iterable[str],
 ) -> None:
-    """Writes the mixtures of lists, ``wav8k/min/<part>/<name>/<ID>.wav``; what is there stays.
+    """Write the mixtures of lists, ``wav8k/min/<part>/<name>/<ID>.wav``; what is there stays.
 
     Arguments
     ---------
@@ -164,7 +164,7 @@ def run_command(
     write: Callable, arguments: list[str] | None, description: str, lists: str, parts: list[str],
     choices: Iterable[str], **options: dict,
 ) -> int:  # fmt: skip
-    """Writes mixtures from the command line; an error is one line, and makes the exit status 1.
+    """Write mixtures from the command line; an error is one line, and makes the exit status 1.
 
     Arguments
     ---------

@@ -31,7 +31,7 @@ def prepare(
     acoustics: Acoustics | None = None,
     packs: str | os.PathLike | None = None,
 ) -> None:
-    """Makes the manifests of whatever corpus lies in a folder.
+    """Make the manifests of whatever corpus lies in a folder.
 
     Arguments
     ---------
@@ -125,7 +125,7 @@ def prepare(
 
 
 def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
-    """Tells a corpus by the lists, or by the names of the folders in it, above it and below it.
+    """Tell a corpus by the lists, or by the names of the folders in it, above it and below it.
 
     Arguments
     ---------
@@ -164,7 +164,7 @@ def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
 
 
 def _refuse_librispeech(data_folder: Path) -> None:
-    """Stops at LibriSpeech itself, above it, and where chapters would be taken for speakers."""
+    """Stop at LibriSpeech itself, above it, and where chapters would be taken for speakers."""
     is_subset = layouts.LIBRISPEECH.fullmatch
     for above in data_folder.parents[:2]:
         if is_subset(above.name):
@@ -198,7 +198,7 @@ def train_set(
     packs: str | os.PathLike | None = None,
     source_weights: Mapping[str, float] | None = None,
 ) -> Dataset:
-    """Makes the training set, of new mixtures in every epoch or of the corpus's own.
+    """Make the training set, of new mixtures in every epoch or of the corpus's own.
 
     Arguments
     ---------

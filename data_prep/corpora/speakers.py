@@ -11,7 +11,7 @@ logger = get_logger(__name__)
 
 
 def warn_of_shared(manifest_folder: str | os.PathLike) -> list[str]:
-    """Warns where speakers of validation or test are trained on: figures then flatter.
+    """Warn where speakers of validation or test are trained on: figures then flatter.
 
     So it is by design with WSJ0-mix's validation.
 

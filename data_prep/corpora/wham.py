@@ -165,5 +165,5 @@ def _tables(
 
 
 def _sources(num_spks: int, ending: str) -> list[str]:
-    """Names of the folders of sources."""
+    """Name of the folders of sources."""
     return [f"s{c}{ending}" for c in range(1, num_spks + 1)]

@@ -25,7 +25,7 @@ from tqdm.contrib.concurrent import thread_map
 from data_prep.corpora import published
 from data_prep.corpora.generated import generated_part, longest_cuts
 from data_prep.scan import manifests
-from data_prep.scan.scan import insist, scan
+from data_prep.scan.scan import require_usable, scan
 from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.crops import read_audio
 from sfsrnet_modules.common.folders import files_below
@@ -48,7 +48,7 @@ def prepare(
     mode: str = "min",
     lists: str | os.PathLike | None = None,
 ) -> None:
-    """Makes ``train.csv``, ``valid.csv``, ``test.csv``, and ``pool.csv`` for dynamic mixing.
+    """Make ``train.csv``, ``valid.csv``, ``test.csv``, and ``pool.csv`` for dynamic mixing.
 
     The pool holds the utterances of the training list: with WSJ0 itself at their published active
     levels; from generated folders the longest cut of each, at its RMS level.
@@ -152,7 +152,7 @@ class Wsj0(NamedTuple):
         return self.paths.get(key, f"{key}.wav")
 
     def mix(self, item: dict, sample_rate: int, mode: str) -> Mixed:
-        """Mixes an item of a list, step by step as the published scripts do.
+        """Mix an item of a list, step by step as the published scripts do.
 
         Arguments
         ---------
@@ -182,7 +182,7 @@ class Wsj0(NamedTuple):
 
 
 def find_utterances(data_folder: Path) -> dict[str, str]:
-    """Finds WSJ0's utterances on its discs or in a copy, in upper or lower case.
+    """Find WSJ0's utterances on its discs or in a copy, in upper or lower case.
 
     Arguments
     ---------
@@ -242,7 +242,7 @@ def utterance_of(key: str) -> str:
 
 
 def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
-    """Reads a published list, ``mix_2_spk_tr.txt`` for instance.
+    """Read a published list, ``mix_2_spk_tr.txt`` for instance.
 
     Returns
     -------
@@ -271,7 +271,7 @@ def read_list(lists: Path, part: str, num_spks: int) -> pd.DataFrame:
 
 
 def read_levels(lists: Path) -> dict[str, float]:
-    """Reads the published active levels, as power, of all utterances by name."""
+    """Read the published active levels, as power, of all utterances by name."""
     files = published.find_lists(lists, "activlev_*.txt")
     if not files:
         raise ValueError(f"No activlev_*.txt in {lists}: they are published with the lists")
@@ -305,7 +305,7 @@ def _from_wsj0(
 def check_files(
     corpus: Wsj0, lists: Iterable[pd.DataFrame], sample_rate: int, output_folder: Path
 ) -> pd.DataFrame:
-    """Scans the utterances of lists; stops where some are missing, broken or without a level.
+    """Scan the utterances of lists; stops where some are missing, broken or without a level.
 
     Returns
     -------
@@ -317,7 +317,7 @@ def check_files(
     files = scan(corpus.folder, names, sample_rate, str, folder=output_folder)
     unmeasured = [utterance_of(key) not in corpus.levels for key in keys]
     files.loc[unmeasured, "problem"] = "not among the active levels"
-    insist(files, RATE, output_folder, "complete the copy of WSJ0, or correct the lists")
+    require_usable(files, RATE, output_folder, "complete the copy of WSJ0, or correct the lists")
     return files.set_axis(keys)
 
 
@@ -345,7 +345,7 @@ def write(
     modes: Iterable[str] = ("min",),
     parts: Iterable[str] = ("tr", "cv", "tt"),
 ) -> None:
-    """Writes the mixtures as the published scripts do; what is there already is left as it is.
+    """Write the mixtures as the published scripts do; what is there already is left as it is.
 
     Arguments
     ---------
@@ -385,7 +385,7 @@ def write(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the mixtures from the command line."""
+    """Write the mixtures from the command line."""
     parts = list(PARTS.values())
     description = "Write WSJ0-2mix from WSJ0 and published lists."
     lists = "mix_*_spk_*.txt and activlev_*.txt, in it or below"

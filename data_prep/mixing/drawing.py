@@ -30,7 +30,7 @@ def draw_mixtures(
     max_duration: float,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Draws fixed mixtures, every speaker as often, and every utterance of a speaker.
+    """Draw fixed mixtures, every speaker as often, and every utterance of a speaker.
 
     Arguments
     ---------
@@ -73,7 +73,7 @@ def _draw_mixture(
     rng: np.random.Generator,
     utterances: list[pd.Series],
 ) -> dict:
-    """Draws one mixture of given utterances: where each begins, and its gain."""
+    """Draw one mixture of given utterances: where each begins, and its gain."""
     num_samples = int(min(max_duration, *(u["duration"] for u in utterances)) * sample_rate)
     for _ in range(DRAWS):
         row = {"duration": num_samples / sample_rate}
@@ -107,7 +107,7 @@ def _draw_start(
 def draw_noise_crop(
     noise: pd.Series, num_samples: int, sample_rate: int, rng: np.random.Generator
 ) -> dict:
-    """Draws where in a recording, a row of a pool, the noise of a mixture lies: its columns."""
+    """Draw where in a recording, a row of a pool, the noise of a mixture lies: its columns."""
     ratio = rate_ratio(noise["sample_rate"], sample_rate)
     needed = last_frame(num_samples, ratio)
     is_long = round(noise["duration"] * noise["sample_rate"]) >= needed

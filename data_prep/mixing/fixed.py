@@ -94,7 +94,7 @@ class FixedMixtures(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict:
-        """Reads one mixture.
+        """Read one mixture.
 
         Arguments
         ---------
@@ -118,7 +118,7 @@ class FixedMixtures(Dataset):
         return round(float(row["duration"]) * self.sample_rate)
 
     def read(self, row: Mapping, begin: int = 0, num_samples: int | None = None) -> dict:
-        """Reads a piece of one mixture, all of it by default; else as ``__getitem__``."""
+        """Read a piece of one mixture, all of it by default; else as ``__getitem__``."""
         num_samples = self.num_samples(row) if num_samples is None else num_samples
         try:
             mixture, sources = read_mixture(
@@ -172,7 +172,7 @@ class CroppedMixtures(FixedMixtures, EpochDataset):
         return self.num_items
 
     def __getitem__(self, index: int) -> dict:
-        """Reads one crop; arguments, items and errors as of ``FixedMixtures``."""
+        """Read one crop; arguments, items and errors as of ``FixedMixtures``."""
         self.check_index(index)
         place = max(self.epoch - 1, 0) * self.num_items + index
         turn, position = divmod(place, len(self.rows))
@@ -198,7 +198,7 @@ def read_mixture(
     num_samples: int,
     target: str = "reverberant",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a piece of one row of a manifest whose paths are located.
+    """Read a piece of one row of a manifest whose paths are located.
 
     Arguments
     ---------
@@ -322,7 +322,7 @@ def located(
     noise_root: str | os.PathLike | None,
     rooms_root: str | os.PathLike | None = None,
 ) -> pd.DataFrame:
-    """Replaces ``$data_root``, ``$noise_root`` and ``$rooms_root`` in a manifest's paths."""
+    """Replace ``$data_root``, ``$noise_root`` and ``$rooms_root`` in a manifest's paths."""
     table = table.copy()
     roots = {"$data_root": data_root, "$noise_root": noise_root, "$rooms_root": rooms_root}
     for column in table.filter(regex="^wav|^bank$"):

@@ -59,7 +59,7 @@ def loudness(audio: np.ndarray, sample_rate: int) -> float:
 
 
 def draw_levels_db(rng: np.random.Generator, num_spks: int, measure: str = "rms") -> np.ndarray:
-    """Draws the level of each source of a mixture.
+    """Draw the level of each source of a mixture.
 
     Arguments
     ---------

@@ -147,7 +147,7 @@ def check_share(key: str, share: float) -> None:
 def read_noise(
     path: str | os.PathLike, sample_rate: int, start: float, num_samples: int, end: int
 ) -> np.ndarray:
-    """Reads a crop of a noise recording that ends, or is repeated up to, a frame of the file.
+    """Read a crop of a noise recording that ends, or is repeated up to, a frame of the file.
 
     Arguments
     ---------

@@ -52,7 +52,7 @@ def is_prepared(output_folder: Path, state: dict) -> bool:
 
 
 def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> None:
-    """Writes manifests, each whole or not at all, and a line about each to the log.
+    """Write manifests, each whole or not at all, and a line about each to the log.
 
     Arguments
     ---------
@@ -115,7 +115,7 @@ def _refuse_to_test_the_trained(output_folder: Path, tables: dict[str, pd.DataFr
 
 
 def check_ids(ids: pd.Series, name: str) -> None:
-    """Stops where a list has an ID twice: a ``ValueError`` names the first."""
+    """Stop where a list has an ID twice: a ``ValueError`` names the first."""
     twice = ids[ids.duplicated()]
     if len(twice):
         raise ValueError(
@@ -132,7 +132,7 @@ def fingerprint(folder: Path, names: list[str]) -> str:
 
 
 def expect(tables: dict[str, pd.DataFrame], published: dict[str, int], corpus: str) -> None:
-    """Warns where a manifest has another number of mixtures than the corpus was published with."""
+    """Warn where a manifest has another number of mixtures than the corpus was published with."""
     for name, table in tables.items():
         if name in published and len(table) != published[name]:
             message = "%s has %d mixtures, %s was published with %d: figures cannot be compared"

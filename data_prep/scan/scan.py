@@ -30,7 +30,7 @@ def scan(
     root_name: str = "data_root",
     folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Decodes every file once, in parallel; a scan that was stopped goes on where it was.
+    """Decode every file once, in parallel; a scan that was stopped goes on where it was.
 
     Arguments
     ---------
@@ -65,7 +65,7 @@ def scan(
 
 
 def scan_file(root: Path, sample_rate: int, measure: str, scanned: Scanned, name: str) -> dict:
-    """Measures one file, unless that was done: a row of ``scan``."""
+    """Measure one file, unless that was done: a row of ``scan``."""
     row = {"ID": name, "duration": 0.0, "sample_rate": 0, "level_db": -np.inf, "channels": 0}
     row |= {"measure": measure, "problem": _name_problem(name)}
     question = f"{measure} at {sample_rate} Hz"
@@ -85,13 +85,13 @@ def scan_file(root: Path, sample_rate: int, measure: str, scanned: Scanned, name
 
 
 def describe(files: pd.DataFrame) -> str:
-    """Names files, the first ``NAMED`` of them, such that every terminal can print the names."""
+    """Name files, the first ``NAMED`` of them, such that every terminal can print the names."""
     shown = ", ".join(files["ID"][:NAMED]) + (", ..." if len(files) > NAMED else "")
     return shown.encode(errors="backslashreplace").decode()
 
 
 def usable(files: pd.DataFrame) -> pd.DataFrame:
-    """Keeps the files without a problem, a pool; the others are named in warnings.
+    """Keep the files without a problem, a pool; the others are named in warnings.
 
     Arguments
     ---------
@@ -113,8 +113,8 @@ def usable(files: pd.DataFrame) -> pd.DataFrame:
     return pool.reset_index(drop=True)
 
 
-def insist(files: pd.DataFrame, rate: int, folder: Path, way_out: str) -> None:
-    """Stops where a corpus lacks files of its published lists: all are told at once.
+def require_usable(files: pd.DataFrame, rate: int, folder: Path, way_out: str) -> None:
+    """Stop where a corpus lacks files of its published lists: all are told at once.
 
     Arguments
     ---------

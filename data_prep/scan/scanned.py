@@ -57,7 +57,7 @@ class Scanned:
         return self.known.get(_key(path, question)) if self.known else None
 
     def add(self, path: Path, question: str, facts: dict) -> None:
-        """Keeps facts about a file; an ``OSError`` says that the disk is full."""
+        """Keep facts about a file; an ``OSError`` says that the disk is full."""
         key = _key(path, question)
         if self.path is not None and key not in self.known:
             with self._lock:  # scans are made of threads

@@ -83,7 +83,7 @@ def find_recordings(given: list[Path]) -> dict[Path, Path]:
         inside = _audio_files(path) if path.is_dir() else [path]
         base = path if path.is_dir() else path.parent
         found |= {os.path.realpath(p): (p, p.relative_to(base).with_suffix("")) for p in inside}
-    return _told_apart(dict(found.values()))
+    return _distinct(dict(found.values()))
 
 
 def _audio_files(folder: Path) -> list[Path]:
@@ -113,7 +113,7 @@ def _tell_passed_over(folder: Path, files: list[Path]) -> None:
         )
 
 
-def _told_apart(names: dict[Path, Path]) -> dict[Path, Path]:
+def _distinct(names: dict[Path, Path]) -> dict[Path, Path]:
     """Where names are alike prepend the folders, and where that is not enough the endings."""
     real = {path: Path(os.path.realpath(path)) for path in names}
     common = os.path.commonpath([path.parent for path in real.values()])

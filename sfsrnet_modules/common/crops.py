@@ -36,7 +36,7 @@ def rate_ratio(file_rate: int, sample_rate: int) -> Fraction:
 
 
 def draw_start(rng: np.random.Generator, num_frames: int, num_samples: int, ratio: Fraction) -> int:
-    """Draws where a crop begins, uniformly over the file.
+    """Draw where a crop begins, uniformly over the file.
 
     Arguments
     ---------
@@ -63,7 +63,7 @@ def read_audio(
     num_samples: int | None = None,
     end: int | None = None,
 ) -> np.ndarray:
-    """Reads a crop of a file's first channel; only the crop is read from disk.
+    """Read a crop of a file's first channel; only the crop is read from disk.
 
     A little more is read on both sides, so that a resampled crop equals the same piece of the
     resampled file.

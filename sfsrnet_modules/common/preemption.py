@@ -40,7 +40,7 @@ class Preemption:
             self.requested = True
 
     @staticmethod
-    def shield(worker: int) -> None:
+    def ignore_signals(worker: int) -> None:
         """Let a loader's worker go on when SLURM signals all that a job started.
 
         The step in progress needs it. PyTorch's workers die of a SIGTERM, whoever it is from: here

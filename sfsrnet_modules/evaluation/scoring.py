@@ -98,7 +98,7 @@ class Scoring:
             done.set_result(score_item(*item, *self.options))
             self.futures.append(done)
             return
-        with _deaf():  # it starts processes as they are needed
+        with _signals_blocked():  # it starts processes as they are needed
             self.futures.append(self.pool.submit(score_item, *item, *self.options))
         if len(self.futures) > self.backlog:
             self.futures[-self.backlog].result()
@@ -123,7 +123,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Let processes that are started meanwhile take no notice of what tells a job to stop.
 
     A cluster signals all that a job started; only the process that separates may act on it.

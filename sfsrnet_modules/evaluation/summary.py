@@ -116,7 +116,7 @@ def _summary(values: pd.Series) -> pd.Series:
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % interval of a mean; NaN for fewer than two values."""
+    """End of the 95 % interval of a mean; NaN for fewer than two values."""
     if len(values) < 2:
         return float("nan"), float("nan")
     found = bootstrap(

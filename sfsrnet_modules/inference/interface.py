@@ -290,8 +290,8 @@ class SFSRNetSeparation(SepformerSeparation):
         check_names(paths)
         heard = HeardVoices(self.hparams.sample_rate)
         with closing(self.stream_file(path, rate, heard=heard, **options)) as voices:
-            told = _told(voices, lambda num_samples: progress(num_samples / sample_rate))
-            gain = write_voices(told, paths, sample_rate, heard.which)
+            counted = _counted(voices, lambda num_samples: progress(num_samples / sample_rate))
+            gain = write_voices(counted, paths, sample_rate, heard.which)
         if gain < 1:
             logger.warning(
                 f"{path}: voices turned down by the factor {gain:.3f}, so as not to clip"
@@ -348,7 +348,9 @@ def _named(path: str | Path) -> Iterator[None]:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
-def _told(parts: Iterable[np.ndarray], progress: Callable[[int], object]) -> Iterator[np.ndarray]:
+def _counted(
+    parts: Iterable[np.ndarray], progress: Callable[[int], object]
+) -> Iterator[np.ndarray]:
     for part in parts:
         progress(len(part))
         yield part

@@ -214,7 +214,7 @@ class Separation(sb.Brain):
 
     def make_dataloader(self, dataset, stage: sb.Stage, *args, **kwargs):
         """Share the items out among the processes; keep the training set, to tell it the epoch."""
-        kwargs["worker_init_fn"] = self.preemption.shield
+        kwargs["worker_init_fn"] = self.preemption.ignore_signals
         if stage != sb.Stage.TRAIN:
             return super().make_dataloader(shard(dataset), stage, *args, **kwargs)
         self.train_data = dataset

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from data_prep.scan import scan as scan_module
-from data_prep.scan.scan import NAMED, insist, scan, usable
+from data_prep.scan.scan import NAMED, require_usable, scan, usable
 
 
 def add_noise(path, seconds=1.5, rate=8000, channels=1):
@@ -56,10 +56,10 @@ def test_all_problems_are_told_at_once(tmp_path):
     sf.write(tmp_path / "silent.wav", np.zeros(8000), 8000)  # a corpus may want it
     (tmp_path / "empty.wav").touch()
     names = ["whole.wav", "silent.wav"]
-    insist(scan(tmp_path, names, 8000, str), 8000, tmp_path, "")
+    require_usable(scan(tmp_path, names, 8000, str), 8000, tmp_path, "")
     files = scan(tmp_path, [*names, "rate.wav", "empty.wav", "gone.wav"], 8000, str)
     with pytest.raises(ValueError, match="3 of the 5 files wanted cannot be used") as told:
-        insist(files, 8000, tmp_path, "copy them")
+        require_usable(files, 8000, tmp_path, "copy them")
     for text in (
         "1 missing: gone.wav",
         "1 not readable as audio, or truncated: empty.wav",
@@ -101,5 +101,5 @@ def test_a_stopped_scan_goes_on_where_it_was(tmp_path, monkeypatch):
 def test_many_problems_are_told_in_a_table(tmp_path):
     files = scan(tmp_path, [f"{n}.wav" for n in range(NAMED + 1)], 8000, str)
     with pytest.raises(ValueError, match=r"21 missing: 0\.wav, .*all of them in .*problems\.csv"):
-        insist(files, 8000, tmp_path, "")
+        require_usable(files, 8000, tmp_path, "")
     assert len((tmp_path / "problems.csv").read_text().splitlines()) == NAMED + 2
