@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data_prep.corpora.folder import find_audio
 from data_prep.mixing.drawing import draw_noise_crop
-from data_prep.mixing.fixed import located, read_mixture, read_row_noise
+from data_prep.mixing.fixed import located, read_manifest, read_mixture, read_row_noise
 from data_prep.mixing.noise import TALKERS, Noise, check_kinds, check_range, check_share, snr_gain
 from data_prep.mixing.pool import Pool
 from data_prep.mixing.rooms import Rooms, check_target, make_banks
@@ -332,11 +332,6 @@ def split_noise(noise: pd.DataFrame) -> dict[str, pd.DataFrame]:
     else:
         parts = pd.Series(np.arange(len(noise)) % EVERY, noise.index).map(KEPT).fillna("train")
     return {part: noise[parts == part] for part in ("train", "valid", "test")}
-
-
-def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
-    """Read a manifest of mixtures."""
-    return pd.read_csv(path, dtype={"ID": str}, keep_default_na=False)
 
 
 def without(table: pd.DataFrame, columns: str) -> pd.DataFrame:

@@ -244,6 +244,11 @@ def train_set(
             packs,
             source_weights,
         )
+    if acoustics is not None and acoustics.rooms is not None:
+        raise ValueError(
+            f"rooms is {acoustics.rooms}: they are drawn for new mixtures only, set it to null or "
+            "leave dynamic_mixing on"
+        )
     if speed is not None:
         raise ValueError(f"speed is {speed}: fixed mixtures keep theirs, set it to null")
     if not (manifests / "train.csv").is_file():

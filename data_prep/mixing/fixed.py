@@ -79,9 +79,7 @@ class FixedMixtures(Dataset):
         self.manifest = os.fspath(manifest)
         self.sample_rate = sample_rate
         self.num_spks = num_spks
-        if not os.path.isfile(self.manifest):
-            raise ValueError(f"No manifest at {self.manifest}: prepare the data first")
-        rows = located(read_mixtures(self.manifest), data_root, noise_root, rooms_root)
+        rows = located(read_manifest(self.manifest), data_root, noise_root, rooms_root)
         self.rows = with_durations(rows, self.manifest)
         found = self.rows.columns.str.fullmatch(r"wav_\d+").sum()
         if found != num_spks:
@@ -314,6 +312,13 @@ def _read_turns(
             first = max(place, 0)
             part[first:] += _read_part(turn, sample_rate, first - place, num_samples - first, name)
     return part
+
+
+def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
+    """Read a manifest of mixtures; a ``ValueError`` says where there is none."""
+    if not os.path.isfile(path):
+        raise ValueError(f"No manifest at {path}: prepare the data first")
+    return read_mixtures(path)
 
 
 def located(

@@ -103,7 +103,7 @@ def babble(
     rng: np.random.Generator, speech: Pool, speakers: Sequence[int], num_samples: int
 ) -> np.ndarray:
     """Draw the sum [T] of several speakers of a pool, all but `speakers`, at one level."""
-    others = np.setdiff1d(np.arange(speech.num_speakers), speakers)
+    others = np.delete(np.arange(speech.num_speakers), speakers)
     number = rng.integers(TALKERS[0], TALKERS[1] + 1)
     talkers = rng.choice(others, min(number, len(others)), replace=False)
     voices = [speech.draw(rng, talker, num_samples, LEVEL_DB) for talker in talkers]

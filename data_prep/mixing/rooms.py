@@ -140,7 +140,8 @@ def convolve(voices: np.ndarray, responses: np.ndarray) -> np.ndarray:
     size = 2 ** math.ceil(math.log2(2 * past + 2))  # of a transform
     step = size - past  # samples of the result that it gives
     blocks = pad(voices, (past, -num_samples % step)).unfold(-1, size, step)  # [C, B, size]
-    spectra = torch.fft.rfft(blocks) * torch.fft.rfft(responses, size)[:, None]  # [C, B, F]
+    spectra = torch.fft.rfft(blocks)  # [C, B, F]
+    spectra *= torch.fft.rfft(responses, size)[:, None]
     heard = torch.fft.irfft(spectra, size)[..., past:]  # [C, B, step]
     return heard.reshape(len(voices), -1)[:, :num_samples].numpy()
 
@@ -149,7 +150,7 @@ def make_banks(
     folder: str | os.PathLike,
     sample_rate: int,
     t60: tuple[float, float] = (0.1, 0.7),
-    numbers: dict[str, int] = NUMBERS,
+    numbers: dict[str, int] | None = None,
 ) -> dict[str, Path]:
     """Make a bank of rooms for each part of a corpus, unless it is there.
 
@@ -161,8 +162,8 @@ def make_banks(
         Hz.
     t60 : tuple of float
         Range of the reverberation times in seconds.
-    numbers : dict
-        Names of the parts and their numbers of rooms; no room is in two of them.
+    numbers : dict, optional
+        Names of the parts and how many rooms each has of its own. Default: ``NUMBERS``.
 
     Returns
     -------
@@ -174,8 +175,9 @@ def make_banks(
     ValueError
         No room can have such a reverberation time.
     """
-    low, high = t60
     check_range("t60", t60)
+    low, high = t60
+    numbers = NUMBERS if numbers is None else numbers
     name = f"{sample_rate}Hz-{low:g}-{high:g}s"
     paths = {part: Path(folder) / f"{part}-{name}-{n}.npy" for part, n in numbers.items()}
     for seed, (part, path) in enumerate(paths.items()):

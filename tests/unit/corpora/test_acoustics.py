@@ -28,7 +28,6 @@ def corpus(tmp_path, monkeypatch):
     for n in range(9):
         add_noise(tmp_path / "noise" / f"{n}.wav", 0.4 + 0.4 * n, scale=0.02, seed=n)
     monkeypatch.setattr(rooms, "NUMBERS", {"train": 3, "valid": 2, "test": 2})
-    monkeypatch.setattr(rooms.make_banks, "__defaults__", ((0.1, 0.7), rooms.NUMBERS))
     return tmp_path / "corpus"
 
 
@@ -131,6 +130,8 @@ def test_what_is_trained_on(corpus):
     assert dataset.rooms.path.endswith("train-8000Hz-0.15-0.3s-3.npy")
     assert dataset.noise.recordings.num_speakers == 5
     assert all(torch.isfinite(item["mixture"]).all() for item in dataset)
+    with pytest.raises(ValueError, match=r"rooms is .*: they are drawn for new mixtures only, set"):
+        corpora.train_set(False, corpus.parent, corpus, None, **keys, acoustics=acoustics)
 
 
 @pytest.mark.parametrize(

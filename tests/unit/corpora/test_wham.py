@@ -11,6 +11,7 @@ import torch
 
 from data_prep.corpora import recognise as corpora
 from data_prep.corpora.acoustics import Acoustics
+from data_prep.mixing import rooms
 from data_prep.mixing.fixed import CroppedMixtures, FixedMixtures
 
 SPEAKERS = {"tr": ["01t", "02b", "20g", "40n"], "cv": ["01t", "20g"], "tt": ["44a", "44b"]}
@@ -102,10 +103,7 @@ def test_they_are_trained_on_as_published_and_mixed_anew(whams, tmp_path):
 
 def test_rooms_are_for_new_mixtures_only(whams, tmp_path, monkeypatch, caplog):
     pytest.importorskip("pyroomacoustics")
-    from data_prep.mixing import rooms
-
-    numbers = {"train": 2, "valid": 1, "test": 1}
-    monkeypatch.setattr(rooms.make_banks, "__defaults__", ((0.1, 0.7), numbers))
+    monkeypatch.setattr(rooms, "NUMBERS", {"train": 2, "valid": 1, "test": 1})
     root = whams / "whamr"
     published = prepare(root, tmp_path / "a", mixture="both_reverb")
     assert "are dry" in caplog.text

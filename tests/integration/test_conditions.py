@@ -1,0 +1,25 @@
+"""The same mixtures clean, with noise, in a room and with both, by one command."""
+
+import pandas as pd
+import pytest
+
+import evaluate
+from data_prep.corpora import folder
+from data_prep.mixing import rooms
+from tests.integration.voices import write_corpus
+
+
+def test_one_command_scores_every_condition(model_folder, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyroomacoustics")
+    monkeypatch.setattr(rooms, "NUMBERS", {"train": 1, "valid": 1, "test": 2})
+    corpus = write_corpus(tmp_path / "voices")
+    folder.prepare(corpus, tmp_path, 8000, num_valid=2, num_test=2, max_duration=1.0)
+    options = {"model": model_folder, "manifest": tmp_path / "test.csv", "data_folder": corpus}
+    options |= {"rooms": tmp_path / "rooms", "output": tmp_path / "scores.csv", "workers": 0}
+    arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    assert evaluate.main([*arguments, "--conditions", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("clean", "noise", "room", "room+noise"):
+        assert f"\n{name} " in printed
+        scores = pd.read_csv(tmp_path / f"scores/{name}-results.csv")
+        assert len(scores) == 2 and scores["si_snr_i"].notna().all()
