@@ -9,10 +9,10 @@ import pytest
 import evaluate
 import export
 import train
+from benchmarks.voices import write_corpus
 from conftest import ROOT
 from sfsrnet_modules.apps import example, separate
 from tests.integration.test_train import TINY
-from tests.integration.voices import write_corpus
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 import evaluate
+from benchmarks.voices import write_corpus
 from data_prep.corpora import folder
 from data_prep.mixing import rooms
-from tests.integration.voices import write_corpus
 
 
 def test_one_command_scores_every_condition(model_folder, tmp_path, monkeypatch, capsys):
