@@ -14,6 +14,7 @@ from sfsrnet_modules.common.si_snr import pairwise_si_snr
 MAX_SDR = 100.0  # dB, either way
 DIAGONAL = 1e-12  # of a unit: keeps silence solvable; too little to show in the SDR of speech
 PESQ_MODES = {8000: "nb", 16000: "wb"}  # Hz: those that PESQ is defined for
+PESQ_LONGEST = 30.0  # s; of more than 50 utterances its C code runs over, which ends the process
 BAND = 1000  # Hz
 
 
@@ -116,6 +117,8 @@ def perceptual(measure: str, estimate: Tensor, sources: Tensor, sample_rate: int
     else:
         import pesq  # an extra
 
+        if estimate.shape[-1] > PESQ_LONGEST * sample_rate:
+            return float("nan")
         try:
             mode = PESQ_MODES[sample_rate]
             scores = perceptual_evaluation_speech_quality(estimate, sources, sample_rate, mode)

@@ -118,3 +118,10 @@ def test_a_band_is_judged_alone():
     assert list(gains) == ["band_0_1khz", "band_1_2khz", "band_2_3khz", "band_3_4khz"]
     good = gains.pop("band_1_2khz")
     assert good > 40 and max(map(abs, gains.values())) < 0.01
+
+
+def test_pesq_of_a_long_item_with_many_utterances_does_not_end_the_process():
+    pytest.importorskip("pesq")
+    time = torch.arange(100 * 8000) / 8000
+    bursts = (torch.sin(2 * torch.pi * time) > 0) * torch.randn(len(time), 1).T  # [1, T]
+    assert np.isnan(perceptual("pesq", bursts.T, bursts.T, 8000))
