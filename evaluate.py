@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from data_prep.corpora.acoustics import Acoustics
+from data_prep.corpora.recognise import prepare
 from data_prep.mixing.conversations import write_sets
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.noise import KINDS
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         others = None if args.compare is None else read_results(args.compare)
         separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
         torch.set_num_threads(max(1, torch.get_num_threads() - args.workers))  # they need cores
+        if args.manifest is None:
+            args.manifest = prepare_test(separator, args)
         if args.conditions:
             score_conditions(separator, args)
             return 0
@@ -46,6 +49,24 @@ def main(arguments: list[str] | None = None) -> int:
         report(scores, others, args)
         report_sources(scores, test_set.rows)
     return 0
+
+
+def prepare_test(separator: SFSRNetSeparation, args: argparse.Namespace) -> Path:
+    """Prepare a corpus's test beside the results, and return its manifest."""
+    folder = args.output.with_suffix("")
+    hparams = separator.hparams
+    prepare(
+        args.data_folder,
+        folder,
+        hparams.sample_rate,
+        hparams.num_spks,
+        args.mode,
+        args.mixture,
+        lists=args.lists,
+        noise_folder=args.noise_folder,
+        test_only=True,
+    )
+    return folder / "test.csv"
 
 
 def open_set(manifest: Path, separator: SFSRNetSeparation, args: argparse.Namespace):

@@ -55,6 +55,7 @@ def prepare(
     train_part: str = "train-360",
     lists: str | os.PathLike | None = None,
     noise_folder: str | os.PathLike | None = None,
+    test_only: bool = False,
 ) -> None:
     """Make ``train.csv``, ``valid.csv``, ``test.csv``, and ``pool.csv`` for dynamic mixing.
 
@@ -81,6 +82,8 @@ def prepare(
         Folder of the published lists, for LibriSpeech itself.
     noise_folder : str or os.PathLike, optional
         WHAM's noise, for LibriSpeech itself and mixtures with noise.
+    test_only : bool
+        ``test.csv`` alone, of the test's part of the corpus.
 
     Raises
     ------
@@ -92,9 +95,13 @@ def prepare(
     state = {"corpus": "librimix", "sample_rate": sample_rate, "num_spks": num_spks}
     state |= {"mode": mode, "mixture": mixture, "train_part": train_part}
     parts = {"train.csv": train_part, "valid.csv": "dev", "test.csv": "test"}
+    if test_only:
+        parts = {"test.csv": "test"}
     if lists is None:
         path = Path(f"Libri{max(num_spks, 2)}Mix", f"wav{sample_rate // 1000}k", mode)
-        folder = published.find_generated(data_folder, path, train_part, "LibriMix", "LibriSpeech")
+        folder = published.find_generated(
+            data_folder, path, next(iter(parts.values())), "LibriMix", "LibriSpeech"
+        )
         make = partial(_from_generated, data_folder, folder, parts, sample_rate, mixture, num_spks)
         visible = f"mix_{mixture}/[!.]*.wav"
         names = [p for part in parts.values() for p in (folder / part).glob(visible)]
@@ -165,6 +172,8 @@ def _from_generated(
             output_folder,
             "lufs" if name == "train.csv" else "rms",
         )
+    if "train.csv" not in parts:
+        return tables
     pools = {"pool.csv": longest_cuts(tables["train.csv"], files["train.csv"], utterances_of)}
     if mixture != "clean":
         train = folder / parts["train.csv"] / "noise"
@@ -282,13 +291,15 @@ def _from_librispeech(
     mixture: str,
     output_folder: Path,
 ) -> dict[str, pd.DataFrame]:
-    trained = [lists["train.csv"]]
+    trained = [table for name, table in lists.items() if name == "train.csv"]
     files = check_files(corpus, lists.values(), trained, sample_rate, output_folder)
     make = partial(_row, files, sample_rate, mode, mixture)
     tables = {
         name: pd.DataFrame([make(item) for item in table.to_dict("records")])
         for name, table in lists.items()
     }
+    if not trained:
+        return tables
     sources = "^source_1_path$" if mixture == "single" else "^source_.*path$"
     speech = files.loc[published.wanted(trained, sources)]
     pools = {"pool.csv": usable(speech)}

@@ -30,6 +30,7 @@ def prepare(
     num_test: int = 1000,
     acoustics: Acoustics | None = None,
     packs: str | os.PathLike | None = None,
+    test_only: bool = False,
 ) -> None:
     """Make the manifests of whatever corpus lies in a folder.
 
@@ -63,6 +64,8 @@ def prepare(
         Rooms and noise of the fixed mixtures.
     packs : str or os.PathLike, optional
         Folder where dynamic mixing's recordings are packed, see ``data_prep.mixing.packed``.
+    test_only : bool
+        Of WSJ0-mix and LibriMix the test alone, whose part of the corpus is enough then.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def prepare(
             raise ValueError(
                 f"mixture is {mixture}, WSJ0-mix is clean: leave mixture away, or use LibriMix"
             )
-        wsj0mix.prepare(data_folder, output_folder, sample_rate, num_spks, mode, lists)
+        wsj0mix.prepare(data_folder, output_folder, sample_rate, num_spks, mode, lists, test_only)
     elif corpus in ("wham", "whamr"):
         rooms = Acoustics(sample_rate) if acoustics is None else acoustics
         wham.prepare(
@@ -101,6 +104,7 @@ def prepare(
             train_part,
             lists,
             noise_folder,
+            test_only,
         )
     elif corpus == "listed":
         listed.prepare(data_folder, output_folder, sample_rate, num_spks, seed, num_valid, num_test)

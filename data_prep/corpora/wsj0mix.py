@@ -13,7 +13,7 @@ clustering publish.
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +37,7 @@ PEAK = 0.9  # of full scale, of each mixture or its loudest source
 SOURCE = r"[0-9a-z]{8}_-?\d[\d.e+-]*"  # utterance and gain, of which a mixture's name is made
 NAME = re.compile(f"{SOURCE}(_{SOURCE})*", re.I)
 SUBSETS = ("si_tr_s", "si_dt_05", "si_et_05")  # folders of WSJ0 that the lists draw from
+TESTED = SUBSETS[1:]  # of the list tt
 SUFFIXES = (".wav", ".wv1", ".flac", ".sph")  # the first that is there is taken
 
 
@@ -47,6 +48,7 @@ def prepare(
     num_spks: int = 2,
     mode: str = "min",
     lists: str | os.PathLike | None = None,
+    test_only: bool = False,
 ) -> None:
     """Make ``train.csv``, ``valid.csv``, ``test.csv``, and ``pool.csv`` for dynamic mixing.
 
@@ -67,6 +69,8 @@ def prepare(
         "min" or "max": a mixture is as long as its shortest or as its longest source.
     lists : str or os.PathLike, optional
         Folder of the published lists, for WSJ0 itself.
+    test_only : bool
+        ``test.csv`` alone, of the test's part of the corpus.
 
     Raises
     ------
@@ -75,14 +79,19 @@ def prepare(
     """
     data_folder, output_folder = Path(data_folder), Path(output_folder)
     state = {"corpus": "wsj0mix", "sample_rate": sample_rate, "num_spks": num_spks, "mode": mode}
+    parts = {"test.csv": PARTS["test.csv"]} if test_only else PARTS
     if lists is None:
         path = Path(f"{num_spks}speakers", f"wav{sample_rate // 1000}k", mode)
-        folder = published.find_generated(data_folder, path, "tr/mix", "WSJ0-mix", "WSJ0")
-        make = partial(_from_generated, data_folder, folder, sample_rate, num_spks)
-        names = [str(p.relative_to(data_folder)) for p in sorted(folder.glob("*/mix/[!.]*.wav"))]
+        folder = published.find_generated(
+            data_folder, path, f"{next(iter(parts.values()))}/mix", "WSJ0-mix", "WSJ0"
+        )
+        make = partial(_from_generated, data_folder, folder, parts, sample_rate, num_spks)
+        names = [p for part in parts.values() for p in (folder / part).glob("mix/[!.]*.wav")]
+        names = sorted(str(path.relative_to(data_folder)) for path in names)
     else:
-        corpus = Wsj0(data_folder, find_utterances(data_folder), read_levels(Path(lists)))
-        tables = {name: read_list(Path(lists), part, num_spks) for name, part in PARTS.items()}
+        found = find_utterances(data_folder, TESTED if test_only else SUBSETS)
+        corpus = Wsj0(data_folder, found, read_levels(Path(lists)))
+        tables = {name: read_list(Path(lists), part, num_spks) for name, part in parts.items()}
         make = partial(_from_wsj0, corpus, tables, sample_rate, mode)
         names = [corpus.path(key) for key in published.wanted(tables.values(), "key_")]
         state["lists"] = published.fingerprint_lists(Path(lists))
@@ -94,14 +103,21 @@ def prepare(
 
 
 def _from_generated(
-    data_folder: Path, folder: Path, sample_rate: int, num_spks: int, output_folder: Path
+    data_folder: Path,
+    folder: Path,
+    parts: dict[str, str],
+    sample_rate: int,
+    num_spks: int,
+    output_folder: Path,
 ) -> dict[str, pd.DataFrame]:
     sources = [f"s{c + 1}" for c in range(num_spks)]
     tables, files = {}, {}
-    for name, part in PARTS.items():
+    for name, part in parts.items():
         tables[name], files[name] = generated_part(
             data_folder, folder / part, "mix", sources, speakers_of, sample_rate, output_folder
         )
+    if "train.csv" not in parts:
+        return tables
     pool = longest_cuts(tables["train.csv"], files["train.csv"], utterances_of)
     return {"pool.csv": pool.assign(measure="active"), **tables}
 
@@ -181,13 +197,15 @@ class Wsj0(NamedTuple):
         return Mixed(mixture / peak, sources / peak, [gain / peak for gain in gains], lengths)
 
 
-def find_utterances(data_folder: Path) -> dict[str, str]:
+def find_utterances(data_folder: Path, subsets: Sequence[str] = SUBSETS) -> dict[str, str]:
     """Find WSJ0's utterances on its discs or in a copy, in upper or lower case.
 
     Arguments
     ---------
     data_folder : Path
         Any folder above ``si_tr_s``, ``si_dt_05`` and ``si_et_05``.
+    subsets : sequence of str
+        Those of them that are needed.
 
     Returns
     -------
@@ -207,7 +225,7 @@ def find_utterances(data_folder: Path) -> dict[str, str]:
         if subset is not None and suffix in SUFFIXES:
             key = "/".join([subset, *parts[parts.index(subset) + 1 :], stem])
             found[key] = _preferred(found.get(key), str(path.relative_to(data_folder)))
-    missing = [s for s in SUBSETS if not any(key.startswith(s + "/") for key in found)]
+    missing = [s for s in subsets if not any(key.startswith(s + "/") for key in found)]
     if missing:
         raise ValueError(
             f"{data_folder} is not WSJ0: no {', '.join(missing)} with {' or '.join(SUFFIXES)} "
@@ -294,6 +312,8 @@ def _from_wsj0(
         )
         for name, table in lists.items()
     }
+    if "train.csv" not in lists:
+        return tables
     keys = published.wanted([lists["train.csv"]], "key_")
     names = [utterance_of(key) for key in keys]
     levels_db = [10 * np.log10(corpus.levels[name]) for name in names]

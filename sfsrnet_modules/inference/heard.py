@@ -4,7 +4,9 @@ import numpy as np
 from torch import Tensor
 
 WINDOW = 1.0  # s
-EMPTY_DB = 10.0  # below the loudest voice of a window: what never comes nearer is no voice
+# Below the loudest voice of a window: what never comes nearer is no voice. Of 30 mixtures of two
+# validation voices none was taken for one at 10 dB, 23 % were at 8; it finds more ghosts lower.
+EMPTY_DB = 10.0
 AUDIBLE_DB = 20.0  # below the loudest window: what is softer is a pause, which tells nothing
 
 

@@ -428,3 +428,16 @@ def test_a_second_preparation_does_nothing_unless_something_changed(
     sf.write(trees.own(path), samples[: len(samples) // 2], rate)
     again(mixture="both")
     assert trees.snapshot(out)["noise.csv"] != made["noise.csv"]
+
+
+def test_the_test_alone_needs_no_other_part(librispeech, tmp_path):
+    root, lists, _ = librispeech
+    prepare(librispeech, tmp_path / "whole", mixture="both")
+    for part in ("train-clean-100", "dev-clean"):
+        shutil.rmtree(root / part)
+        (lists / f"libri2mix_{part}.csv").unlink()
+    prepare(librispeech, tmp_path / "test", mixture="both", test_only=True)
+    names = sorted(path.name for path in (tmp_path / "test").glob("*.csv"))
+    assert names == ["test.csv"]
+    alone, whole = ((tmp_path / name / "test.csv").read_text() for name in ("test", "whole"))
+    assert alone == whole

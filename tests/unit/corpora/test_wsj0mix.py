@@ -554,3 +554,17 @@ def test_hidden_files_of_other_systems_are_no_mixtures(generated, tmp_path):
     prepared(tmp_path / "files", tmp_path / "hidden", 8000, 2, "min", None)
     for name in ("train.csv", "test.csv"):
         assert (tmp_path / "hidden" / name).read_text() == (tmp_path / "plain" / name).read_text()
+
+
+def test_the_test_alone_needs_no_other_part(tmp_path):
+    root, lists = trees.small_wsj0(tmp_path / "small")
+    wsj0mix.prepare(root, tmp_path / "whole", 8000, lists=lists)
+    for folder in root.rglob("si_tr_s"):
+        shutil.rmtree(folder)
+    for part in ("tr", "cv"):
+        (lists / f"mix_2_spk_{part}.txt").unlink()
+    wsj0mix.prepare(root, tmp_path / "test", 8000, lists=lists, test_only=True)
+    names = sorted(path.name for path in (tmp_path / "test").glob("*.csv"))
+    assert names == ["test.csv"]
+    alone, whole = ((tmp_path / name / "test.csv").read_text() for name in ("test", "whole"))
+    assert alone == whole
