@@ -129,8 +129,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)"
     )
     parser.add_argument(
-        "--manifest", type=Path, required=True, help="a test.csv; SpeechBrain's or Asteroid's too"
+        "--manifest",
+        type=Path,
+        help="a test.csv; SpeechBrain's or Asteroid's too; default: the test of data_folder",
     )
+    parser.add_argument(
+        "--lists", help="published lists, where data_folder is a corpus's test part"
+    )
+    parser.add_argument("--mode", default="min", choices=["min", "max"], help="of such mixtures")
+    parser.add_argument("--mixture", default="clean", help="LibriMix's clean or both, with noise")
     parser.add_argument("--data_folder", required=True, help="what $data_root in it stands for")
     parser.add_argument("--noise_folder", help="what $noise_root in it stands for")
     parser.add_argument("--rooms", help="what $rooms_root in it stands for")
