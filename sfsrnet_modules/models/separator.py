@@ -106,7 +106,7 @@ class MaskSeparator(nn.Module):
     @in_float32  # bfloat16 would leave noise at -50 dB in the waveform
     def _decode(self, frames: Tensor, masks: list[Tensor], num_samples: int) -> Tensor:
         filters = self.decoder.weight.squeeze(1).mT  # [K, N]
-        frames = frames.mT.unsqueeze(1)  # [B, 1, L, N]
+        frames = frames.mT.contiguous().unsqueeze(1)  # [B, 1, L, N]
         decoded = [linear(frames * mask.mT, filters) for mask in masks]  # [B, C, L, K] each
         sources = add_frames(torch.stack(decoded), self.decoder.stride[0])  # [E, B, C, T']
         if self.decoder.bias is not None:
