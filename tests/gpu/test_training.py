@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.voices import write_corpus
 from conftest import ROOT
-from tests.integration.voices import write_corpus
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU here that PyTorch can use", allow_module_level=True)
