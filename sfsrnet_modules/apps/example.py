@@ -19,7 +19,7 @@ from sfsrnet_modules.common.hparams import one_line_errors
 from sfsrnet_modules.common.writing import write_wav
 from sfsrnet_modules.evaluation.metrics import in_order, si_snr_i
 from sfsrnet_modules.evaluation.spectrograms import draw_grid, spectrogram
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 
 
 def write_example(test_set: Dataset, results: Path, folder: Path, sample_rate: int) -> Path:

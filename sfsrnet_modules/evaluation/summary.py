@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from sfsrnet_modules.evaluation.scoring import Scoring, name_estimates
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000  # of the bootstrap: its ends move by about 1 % of the interval's width

@@ -33,7 +33,7 @@ Separates {num_spks} voices that speak at once in one channel of {kilohertz:g} k
 With `sfsrnet-speechbrain` installed, `MODEL` being this folder or its name on the Hugging Face Hub:
 
 ```python
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 
 separator = SFSRNetSeparation.from_hparams(source="MODEL")
 voices = separator.separate_file("meeting.wav")  # [1, samples, voices]

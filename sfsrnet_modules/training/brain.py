@@ -26,9 +26,7 @@ from tqdm import tqdm
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.common.preemption import Preemption
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
-from sfsrnet_modules.evaluation.metrics import si_snr_i
-from sfsrnet_modules.evaluation.scoring import Scoring, name_estimates, write_results
-from sfsrnet_modules.evaluation.silence import has_silence, score_silence
+from sfsrnet_modules.evaluation.scoring import Scoring, write_results
 from sfsrnet_modules.training.checkpoints import RandomStates
 from sfsrnet_modules.training.distributed import (
     EpochBatches,
@@ -43,6 +41,7 @@ from sfsrnet_modules.training.distributed import (
     world_size,
 )
 from sfsrnet_modules.training.ema import average_of, take_average
+from sfsrnet_modules.training.item_scores import ItemScores
 from sfsrnet_modules.training.loggers import wandb_logger
 from sfsrnet_modules.training.meters import Figures, LoaderClock
 
@@ -100,9 +99,8 @@ class Separation(sb.Brain):
         batch = batch.to(self.device, non_blocking=True)
         if stage == sb.Stage.TRAIN:
             whole = len(batch.id) == self.batches.batch_size
-            objective = (
-                self.compiled_objective if whole else self._objective
-            )  # one shape is compiled
+            # one shape is compiled
+            objective = self.compiled_objective if whole else self._objective
             return objective(batch.mixture.data, *batch.sources)
         if on_any_so_far(self.preemption.requested):
             self._leave_if(True)  # training is saved when validation begins
@@ -125,39 +123,14 @@ class Separation(sb.Brain):
         mixture, has_refined = batch.mixture.data, self._has_refined
         loss, terms = self.modules.loss(outputs, *batch.sources, has_refined, mixture)
         self.figures.add((batch.id, 1), {"loss": loss, **terms})
-        self._score_items(outputs, batch, stage)
+        self.scores.add(batch, outputs, has_refined)
         if stage == sb.Stage.VALID and self.ema is not None:
-            self._score_average(batch)
+            self.scores.add_average(batch, self.ema(mixture)[-1])
         return loss
 
     @property
     def _has_refined(self) -> bool:
         return self.hparams.model.super_resolution is not None
-
-    def _score_items(self, estimates: Tensor, batch: PaddedBatch, stage: sb.Stage) -> None:
-        mixtures, lengths = batch.mixture
-        num_samples = (lengths * mixtures.shape[1]).round().int().tolist()
-        for i, (id_, length) in enumerate(zip(batch.id, num_samples, strict=True)):
-            mixture, sources = mixtures[i, :length].cpu(), batch.sources.data[i, :length].cpu()
-            named = name_estimates(estimates[-2:, i, :length].float().cpu(), self._has_refined)
-            if stage == sb.Stage.TEST:
-                self.scoring.add(id_, mixture, sources, named)
-                continue
-            row = {"id": id_, "duration": length / self.hparams.sample_rate}
-            for suffix, estimate in named.items():
-                row |= _scores(mixture, sources, estimate, suffix)
-            self.rows.append(row)
-
-    def _score_average(self, batch: PaddedBatch) -> None:
-        """Add the averaged weights' score to the rows of a batch, the last ones so far."""
-        mixtures, lengths = batch.mixture
-        answers = self.ema(mixtures)[-1]  # [B, T, C]
-        num_samples = (lengths * mixtures.shape[1]).round().int().tolist()
-        for i, length in enumerate(num_samples):
-            mixture, sources, answer = (
-                x[i, :length].float().cpu() for x in (mixtures, batch.sources.data, answers)
-            )
-            self.rows[i - len(batch.id)] |= _scores(mixture, sources, answer, "_ema")
 
     # --- Beginning --------------------------------------------------------------------------------
 
@@ -225,11 +198,11 @@ class Separation(sb.Brain):
         """Clear what is collected during a stage, and tell dynamic mixing the epoch."""
         self.sums = Counter()  # of the loss and its terms over items
         self.figures = Figures()
-        self.rows: list[dict] = []  # scores of the items
         if self.ema is not None:
             self.ema.eval()
-        if stage == sb.Stage.TEST:
-            self.scoring = Scoring(self.hparams.sample_rate, self.hparams.num_workers)
+        sample_rate, num_workers = self.hparams.sample_rate, self.hparams.num_workers
+        test = Scoring(sample_rate, num_workers) if stage == sb.Stage.TEST else None
+        self.scores = ItemScores(sample_rate, test)
         if stage == sb.Stage.TRAIN:
             self.sums.update(self.recovered_sums)
             self.recovered_sums = {}
@@ -385,9 +358,7 @@ class Separation(sb.Brain):
             super()._save_intra_epoch_ckpt()  # validation can be stopped at any moment
             self.batches.start = 0
             return
-        if stage == sb.Stage.TEST:
-            self.rows = self.scoring.rows()
-        scores = pd.DataFrame(gather_rows(self.rows)).set_index("id")
+        scores = pd.DataFrame(gather_rows(self.scores.rows())).set_index("id")
         stats |= scores.drop(columns="duration").mean().to_dict()
         if stage == sb.Stage.VALID:
             self._end_epoch(stats, epoch)
@@ -423,15 +394,6 @@ class Separation(sb.Brain):
             f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h); "
             f"each of them in {path}"
         )
-
-
-def _scores(mixture: Tensor, sources: Tensor, estimate: Tensor, suffix: str) -> dict[str, float]:
-    """Score an item of validation: SI-SNRi, or what is defined where a source is silent."""
-    if has_silence(sources):
-        scores = score_silence(mixture, sources, estimate)
-    else:
-        scores = {"si_snr_i": si_snr_i(mixture, sources, estimate)}
-    return {f"{name}{suffix}": value for name, value in scores.items()}
 
 
 def _means(sums: dict[str, float]) -> dict[str, float]:

@@ -142,7 +142,7 @@ def signalled(number: int, rank: int, folder: Path) -> None:
 
     on_fit_batch_start = Separation.on_fit_batch_start
 
-    def tell(brain, *args):
+    def tell(scores, *args):
         on_fit_batch_start(brain, *args)
         if brain.hparams.epoch_counter.current == 2 and brain.step == 2:
             os.killpg(0, number)  # the loader's worker too, as SLURM does
@@ -209,16 +209,16 @@ def test_a_long_recording_in_one_process_holds_up_none(corpus, tmp_path):  # noq
 
 
 def told_while_validating(folder: Path) -> None:
-    from sfsrnet_modules.training.brain import Separation
+    from sfsrnet_modules.training.item_scores import ItemScores
 
-    score_items = Separation._score_items
+    add = ItemScores.add
 
-    def tell(brain, *args):
-        score_items(brain, *args)
+    def tell(scores, *args):
+        add(scores, *args)
         if os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    Separation._score_items = tell
+    ItemScores.add = tell
 
 
 @pytest.mark.parametrize("num_valid", [2, 5])  # one process is done when the other leaves, or not

@@ -9,7 +9,7 @@ import torch
 
 from sfsrnet_modules.apps import separate
 from sfsrnet_modules.apps.separate import find_recordings, main
-from sfsrnet_modules.inference import interface as inference
+from sfsrnet_modules.inference import interface
 
 
 def noise(path: Path, seconds: float = 1.0, rate: int = 8000, channels: int = 1) -> Path:
@@ -152,7 +152,7 @@ def test_too_little_memory_is_told(shell, tmp_path, monkeypatch):
     def full(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(inference.SFSRNetSeparation, "separate_batch", full)
+    monkeypatch.setattr(interface.SFSRNetSeparation, "separate_batch", full)
     code, _, err = shell(noise(tmp_path / "talk.wav"))
     assert code == 1 and err[-1].endswith(
         "takes more memory than there is: try a shorter --segment"
@@ -163,7 +163,7 @@ def test_an_interrupt_leaves_nothing(shell, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inference, "write_voices", interrupted)
+    monkeypatch.setattr(interface, "write_voices", interrupted)
     code, out, err = shell(noise(tmp_path / "talk.wav"))
     assert (code, out) == (130, []) and err == [
         "interrupted: no voices of the file in work were written"
@@ -200,6 +200,7 @@ def test_no_model_or_no_recordings_is_2(tmp_path, capsys):
 def test_what_can_only_be_decoded_from_its_beginning(shell, tmp_path):
     path = samples(tmp_path / "call.wav", 0.1 * np.sin(np.arange(8000)), subtype="GSM610")
     code, out, err = shell(path, "--plot")
+    err = [line for line in err if "voices heard" not in line]
     assert (code, len(out), len(err)) == (0, 3, 1)
     assert soundfile.info(out[0]).frames == soundfile.info(path).frames
 

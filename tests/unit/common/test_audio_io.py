@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from data_prep.scan.scan import scan
-from sfsrnet_modules.common import audio_io as audio_files
+from sfsrnet_modules.common import audio_io
 from sfsrnet_modules.common.audio_io import BLOCK, count_frames, open_audio, read_mono
 from sfsrnet_modules.common.crops import read_audio
 
@@ -18,7 +18,7 @@ def read(path) -> np.ndarray:
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
 def test_blocks_are_the_mean_of_the_channels(tmp_path, monkeypatch, ending):
-    monkeypatch.setattr(audio_files, "BLOCK", 3000)
+    monkeypatch.setattr(audio_io, "BLOCK", 3000)
     path = tmp_path / f"talk.{ending}"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((20000, 2)), 16000)
     whole = soundfile.read(path, dtype="float32")[0].mean(1)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from data_prep.corpora import recognise as corpora
+from data_prep.corpora import recognise
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing import rooms
 from data_prep.mixing.fixed import FixedMixtures
@@ -38,7 +38,7 @@ def make(corpus, **options) -> Acoustics:
 
 def prepare(corpus, acoustics, name="out"):
     out = corpus.parent / name
-    corpora.prepare(corpus, out, 8000, num_valid=20, num_test=20, acoustics=acoustics)
+    recognise.prepare(corpus, out, 8000, num_valid=20, num_test=20, acoustics=acoustics)
     return {part: pd.read_csv(out / f"{part}.csv", keep_default_na=False) for part in PARTS}
 
 
@@ -73,7 +73,7 @@ def test_levels_and_ratios_of_the_fixed_mixtures(corpus):
     pytest.importorskip("pyroomacoustics")
     tables = prepare(corpus, make(corpus, room_share=0.5, noise_share=0.8, noise_snr=(0, 5)))
     clean = corpus.parent / "clean"
-    corpora.prepare(corpus, clean, 8000, num_valid=20, num_test=20)
+    recognise.prepare(corpus, clean, 8000, num_valid=20, num_test=20)
     dry = FixedMixtures(clean / "valid.csv", 8000, 2, corpus)
     wet, early = fixed(corpus, "valid"), fixed(corpus, "valid", "early")
     for i, row in tables["valid"].iterrows():
@@ -124,14 +124,14 @@ def test_what_is_trained_on(corpus):
     acoustics = make(corpus, target="early")
     prepare(corpus, acoustics)
     keys = {"num_items": 8, "segment": 1.0, "sample_rate": 8000, "num_spks": 2, "seed": 1}
-    dataset = corpora.train_set(
+    dataset = recognise.train_set(
         True, corpus.parent / "out", corpus, None, **keys, acoustics=acoustics
     )
     assert dataset.rooms.path.endswith("train-8000Hz-0.15-0.3s-3.npy")
     assert dataset.noise.recordings.num_speakers == 5
     assert all(torch.isfinite(item["mixture"]).all() for item in dataset)
     with pytest.raises(ValueError, match=r"rooms is .*: they are drawn for new mixtures only, set"):
-        corpora.train_set(False, corpus.parent, corpus, None, **keys, acoustics=acoustics)
+        recognise.train_set(False, corpus.parent, corpus, None, **keys, acoustics=acoustics)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from data_prep.corpora import recognise as corpora
+from data_prep.corpora import recognise
 from data_prep.mixing.fixed import CroppedMixtures
 from tests import trees
 
@@ -64,7 +64,7 @@ def data(tmp_path_factory) -> Path:
     ],
 )
 def test_a_corpus_is_known_from_its_root_down_to_its_parts(data, place, corpus):
-    assert corpora.recognise(data / place, None) == corpus
+    assert recognise.recognise(data / place, None) == corpus
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_a_corpus_is_known_from_its_root_down_to_its_parts(data, place, corpus):
 )
 def test_a_part_names_the_folder_that_was_meant(data, tmp_path, place, meant):
     with pytest.raises(ValueError, match="not a folder of speakers") as error:
-        corpora.prepare(data / place, tmp_path / "out", 8000)
+        recognise.prepare(data / place, tmp_path / "out", 8000)
     assert str(error.value).endswith(f"set data_folder to {data / meant}")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_above_several_corpora_names_them(data):
     with pytest.raises(ValueError, match=r"LibriMix \(LibriMix\) or .*bare \(WSJ0-mix\) or "):
-        corpora.recognise(data, None)
+        recognise.recognise(data, None)
 
 
 def test_a_relative_path_is_known_by_where_it_leads(data, monkeypatch):
     monkeypatch.chdir(data / "wham/wav8k/min/tr")
     with pytest.raises(ValueError, match=r"wham \(WHAM!\)"):
-        corpora.recognise(Path("."), None)
+        recognise.recognise(Path("."), None)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_relative_path_is_known_by_where_it_leads(data, monkeypatch):
 )
 def test_what_holds_no_speakers_is_told_in_a_sentence(data, tmp_path, place, message):
     with pytest.raises(ValueError, match=message) as error:
-        corpora.prepare(data / place, tmp_path / "out", 8000)
+        recognise.prepare(data / place, tmp_path / "out", 8000)
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
@@ -120,7 +120,7 @@ def test_links_round_and_round_end(data, tmp_path):
     (tmp_path / "anna" / "all").symlink_to(tmp_path)
     (tmp_path / "corpus").symlink_to(data / "wsj")
     with pytest.raises(ValueError, match=rf"{tmp_path}/corpus \(WSJ0-mix\)$"):
-        corpora.recognise(tmp_path, None)
+        recognise.recognise(tmp_path, None)
 
 
 # --- Mixtures with names of one's own -------------------------------------------------------------
@@ -155,13 +155,13 @@ def own_mixtures(folder: Path, place: str, mixtures: str, parts: list[str], name
 )
 def test_names_that_tell_no_speaker_lose_no_source(tmp_path, place, mixtures, parts, names):
     own_mixtures(tmp_path, place, mixtures, parts, names)
-    corpora.prepare(tmp_path, tmp_path / "out", 8000)
+    recognise.prepare(tmp_path, tmp_path / "out", 8000)
     pool = pd.read_csv(tmp_path / "out" / "pool.csv")
     assert len(pool) == pool["wav"].nunique() == 6
     assert pool["speaker"].nunique() == 6  # nothing tells that two are of one
     held_out = pd.read_csv(tmp_path / "out" / "test.csv")
     assert not set(held_out.filter(like="speaker").to_numpy().ravel()) & set(pool["speaker"])
-    crops = corpora.train_set(False, tmp_path / "out", tmp_path, None, 4, 0.5, 8000, 2, 1)
+    crops = recognise.train_set(False, tmp_path / "out", tmp_path, None, 4, 0.5, 8000, 2, 1)
     assert isinstance(crops, CroppedMixtures)
     item = crops[0]
     assert (item["mixture"] - item["sources"].sum(-1)).abs().max() < 1e-3
@@ -172,7 +172,7 @@ def test_noise_beside_speakers_is_nobody(tmp_path):
         path = tmp_path / "data" / name / "0001.wav"
         path.parent.mkdir(parents=True)
         sf.write(path, trees.voices(1, 3.0, i)[0], 16000)
-    corpora.prepare(tmp_path / "data", tmp_path / "out", 8000, num_valid=1, num_test=1)
+    recognise.prepare(tmp_path / "data", tmp_path / "out", 8000, num_valid=1, num_test=1)
     tables = [pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("pool", "valid", "test")]
     assert "noise" not in {
         name for table in tables for name in table.filter(like="speaker").to_numpy().ravel()

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep.corpora import listed
-from data_prep.corpora import recognise as corpora
+from data_prep.corpora import listed, recognise
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.pool import Pool
 from tests.unit.corpora.test_folder import add_noise
@@ -94,9 +93,9 @@ def test_a_second_call_does_nothing_and_another_seed_keeps_the_speakers(corpus, 
 
 
 def test_the_manifest_tells_the_corpus(corpus, tmp_path):
-    assert corpora.recognise(corpus, None) == "listed"
+    assert recognise.recognise(corpus, None) == "listed"
     pd.DataFrame({"file": [], "seconds": []}).to_csv(corpus / "manifest.csv")
-    assert corpora.recognise(corpus, None) == "folder"
+    assert recognise.recognise(corpus, None) == "folder"
 
 
 def test_too_few_speakers(corpus, tmp_path):

@@ -8,8 +8,7 @@ import pytest
 import soundfile as sf
 from scipy.signal import correlate
 
-from data_prep.corpora import librimix, wsj0mix
-from data_prep.corpora import recognise as corpora
+from data_prep.corpora import librimix, recognise, wsj0mix
 from data_prep.mixing.dynamic import DynamicMixing
 from data_prep.mixing.fixed import CroppedMixtures
 from tests import trees
@@ -69,12 +68,12 @@ def generated(tmp_path_factory) -> Path:
     ],
 )
 def test_a_folder_tells_its_corpus(generated, place, corpus):
-    assert corpora.recognise(generated / place, None) == corpus
+    assert recognise.recognise(generated / place, None) == corpus
 
 
 def test_lists_tell_the_corpus(generated, tmp_path):
-    assert corpora.recognise(tmp_path, generated / "a/lists") == "wsj0mix"
-    assert corpora.recognise(tmp_path, generated / "b/lists") == "librimix"
+    assert recognise.recognise(tmp_path, generated / "a/lists") == "wsj0mix"
+    assert recognise.recognise(tmp_path, generated / "b/lists") == "librimix"
 
 
 @pytest.mark.parametrize("upper", [False, True])
@@ -83,10 +82,10 @@ def test_a_corpus_without_its_lists_asks_for_them(generated, tmp_path, upper):
     disc.mkdir(parents=True)
     for place in (tmp_path, disc.parents[1]):
         with pytest.raises(ValueError, match=r"is WSJ0 itself: set lists to .*activlev_si_tr_s"):
-            corpora.prepare(place, tmp_path / "out", 8000)
+            recognise.prepare(place, tmp_path / "out", 8000)
     message = r"is LibriSpeech itself: set data_folder to one part.*train-clean-100.*, or lists to"
     with pytest.raises(ValueError, match=message):
-        corpora.prepare(generated / "b/LibriSpeech", tmp_path / "out", 8000)
+        recognise.prepare(generated / "b/LibriSpeech", tmp_path / "out", 8000)
     assert not (tmp_path / "out").exists()
 
 
@@ -109,13 +108,13 @@ def test_a_corpus_without_its_lists_asks_for_them(generated, tmp_path, upper):
 def test_what_cannot_be_prepared_is_told_in_a_sentence(generated, tmp_path, place, keys, message):
     keys = {k: generated / v if k in ("lists", "noise_folder") else v for k, v in keys.items()}
     with pytest.raises(ValueError, match=message) as error:
-        corpora.prepare(generated / place, tmp_path / "out", **{"sample_rate": 8000, **keys})
+        recognise.prepare(generated / place, tmp_path / "out", **{"sample_rate": 8000, **keys})
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
 def test_a_clean_set_is_missing_where_only_noisy_mixtures_were_generated(generated, tmp_path):
     with pytest.raises(ValueError, match=r"No wav files in .*train-100/mix_clean"):
-        corpora.prepare(generated / "librimix", tmp_path, 8000, train_part="train-100")
+        recognise.prepare(generated / "librimix", tmp_path, 8000, train_part="train-100")
 
 
 # --- Sets to train on ---------------------------------------------------------------------------
@@ -123,14 +122,14 @@ def test_a_clean_set_is_missing_where_only_noisy_mixtures_were_generated(generat
 
 def train_set(manifests: Path, root: Path, dynamic: bool, noise: Path | None = None, **keys):
     keys = {"num_items": NUM_ITEMS, "segment": SEGMENT, "sample_rate": RATE, "num_spks": 2, **keys}
-    dataset = corpora.train_set(dynamic, manifests, root, noise, seed=1, **keys)
+    dataset = recognise.train_set(dynamic, manifests, root, noise, seed=1, **keys)
     dataset.set_epoch(1)
     return dataset
 
 
 def test_the_corpus_own_mixtures_or_new_ones_are_trained_on(generated, tmp_path):
     root = generated / "wsj0-mix"
-    corpora.prepare(root, tmp_path, 8000)
+    recognise.prepare(root, tmp_path, 8000)
     keys = {"sample_rate": 8000, "segment": 0.25}
     fixed, drawn = (train_set(tmp_path, root, dynamic, **keys) for dynamic in (False, True))
     assert isinstance(fixed, CroppedMixtures) and isinstance(drawn, DynamicMixing)
@@ -146,7 +145,7 @@ def test_the_corpus_own_mixtures_or_new_ones_are_trained_on(generated, tmp_path)
 
 def test_noise_of_generated_folders_is_mixed_in(generated, tmp_path):
     root = generated / "librimix"
-    corpora.prepare(root, tmp_path, 8000, mixture="both", train_part="train-100")
+    recognise.prepare(root, tmp_path, 8000, mixture="both", train_part="train-100")
     drawn = train_set(tmp_path, root, True, sample_rate=8000)
     for item in map(drawn.__getitem__, range(5)):
         assert (item["mixture"] - item["sources"].sum(-1)).abs().max() > 1e-3
@@ -176,7 +175,7 @@ def decibel(gain: float) -> float:
 
 def test_levels_of_wsj0_differ_by_up_to_5_db_of_active_level(wsj0, tmp_path):
     root, lists = wsj0
-    corpora.prepare(root, tmp_path, RATE, lists=lists)
+    recognise.prepare(root, tmp_path, RATE, lists=lists)
     lines = (lists / "activlev_si_tr_s.txt").read_text().splitlines()
     level_db = {line.split()[0]: 10 * np.log10(float(line.split()[1])) for line in lines}
     used = {Path(p).stem for p in (lists / "mix_2_spk_tr.txt").read_text().split() if "/" in p}
@@ -199,7 +198,7 @@ def test_levels_of_wsj0_differ_by_up_to_5_db_of_active_level(wsj0, tmp_path):
 def test_loudness_of_librimix_is_in_its_range(librispeech, tmp_path, kind):
     root, lists, noise = librispeech
     keys = {"train_part": "train-100", "lists": lists, "noise_folder": noise}
-    corpora.prepare(root, tmp_path, RATE, mixture=kind, **keys)
+    recognise.prepare(root, tmp_path, RATE, mixture=kind, **keys)
     meter = pyloudnorm.Meter(RATE)
     speech = {path.stem: sf.read(path)[0] for path in root.glob("train-clean-100/*/*/*.flac")}
     sounds = {path.stem: sf.read(path)[0][:, 0] for path in noise.glob("tr/*.wav")}

@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from data_prep.corpora import recognise as corpora
+from data_prep.corpora import recognise
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing import rooms
 from data_prep.mixing.fixed import CroppedMixtures, FixedMixtures
@@ -53,7 +53,7 @@ def whams(tmp_path_factory) -> Path:
 
 
 def prepare(root, out, acoustics=None, **keys) -> FixedMixtures:
-    corpora.prepare(root, out, 8000, acoustics=acoustics or Acoustics(8000), **keys)
+    recognise.prepare(root, out, 8000, acoustics=acoustics or Acoustics(8000), **keys)
     return FixedMixtures(out / "test.csv", 8000, keys.get("num_spks", 2), root)
 
 
@@ -93,7 +93,7 @@ def test_they_are_trained_on_as_published_and_mixed_anew(whams, tmp_path):
     root = whams / "wham"
     prepare(root, tmp_path, mixture="both")
     keys = {"num_items": 6, "segment": 0.5, "sample_rate": 8000, "num_spks": 2, "seed": 1}
-    fixed, new = (corpora.train_set(dynamic, tmp_path, root, None, **keys) for dynamic in (0, 1))
+    fixed, new = (recognise.train_set(dynamic, tmp_path, root, None, **keys) for dynamic in (0, 1))
     assert isinstance(fixed, CroppedMixtures)
     for dataset in (fixed, new):
         assert all(
@@ -113,7 +113,7 @@ def test_rooms_are_for_new_mixtures_only(whams, tmp_path, monkeypatch, caplog):
         torch.equal(a["mixture"], b["mixture"]) for a, b in zip(found, published, strict=True)
     )
     keys = {"num_items": 2, "segment": 0.5, "sample_rate": 8000, "num_spks": 2, "seed": 1}
-    new = corpora.train_set(True, tmp_path / "b", root, None, **keys, acoustics=acoustics)
+    new = recognise.train_set(True, tmp_path / "b", root, None, **keys, acoustics=acoustics)
     assert new.rooms is not None and torch.isfinite(new[0]["mixture"]).all()
 
 

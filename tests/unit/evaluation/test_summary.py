@@ -12,7 +12,7 @@ from sfsrnet_modules.evaluation.summary import (
     read_results,
     summarise,
 )
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 
 
 def results(values, ids=None) -> pd.DataFrame:

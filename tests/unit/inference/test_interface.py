@@ -5,8 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from sfsrnet_modules.common import precision
-from sfsrnet_modules.inference import interface as inference
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation, interface
 from sfsrnet_modules.inference.mixture_level import at_mixture_level
 
 
@@ -184,14 +183,14 @@ def test_folder_with_broken_weights_is_named(model_folder):
 
 
 def test_missing_default_model_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "DEFAULT_MODEL", tmp_path / "gone")
+    monkeypatch.setattr(interface, "DEFAULT_MODEL", tmp_path / "gone")
     with pytest.raises(ValueError, match=r"the default model is not at .*gone"):
         SFSRNetSeparation.from_hparams(tmp_path / "gone")
 
 
 def test_default_model_separates():
-    if not inference.DEFAULT_MODEL.is_dir():
-        pytest.skip(f"the default model is missing: {inference.DEFAULT_MODEL}")
+    if not interface.DEFAULT_MODEL.is_dir():
+        pytest.skip(f"the default model is missing: {interface.DEFAULT_MODEL}")
     separator = SFSRNetSeparation.from_hparams()
     assert separator.separate_batch(torch.randn(1, 4000)).shape == (1, 4000, 2)
 

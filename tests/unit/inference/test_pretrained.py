@@ -6,7 +6,7 @@ from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.lobes.models.conv_tasnet import MaskNet
 from speechbrain.lobes.models.dual_path import SepformerWrapper
 
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.inference.pretrained import PARTS, from_stock, load_start, load_stock_weights
 from sfsrnet_modules.models.conditioning import Conditioning
 from sfsrnet_modules.models.dual_path import DualPathSeparator

@@ -3,7 +3,7 @@ import torch
 from speechbrain.utils.fetching import FetchFrom, FetchSource
 
 from conftest import tiny_sfsrnet
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.models.weights import SafetensorsPretrainer, load_weights, save_weights
 
 

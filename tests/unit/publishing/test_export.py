@@ -9,7 +9,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
 
 from conftest import TINY, tiny_sfsrnet
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.publishing.export import main
 
 ORIGIN = "experiment: toy\nseed: 1\ndata_folder: !PLACEHOLDER\nepochs: 3\nlimit: !ref <epochs>\n"

@@ -3,7 +3,7 @@ import torch
 from speechbrain.lobes.models.dual_path import Dual_Path_Model, Encoder, SBRNNBlock
 
 from conftest import tiny_sfsrnet
-from sfsrnet_modules.inference.interface import SFSRNetSeparation
+from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.models.dual_path import DualPathSeparator
 from sfsrnet_modules.models.sfsrnet import SFSRNet
 from sfsrnet_modules.publishing.onnx import Answer, any_length, export_onnx
