@@ -32,7 +32,8 @@ def run(arguments: list[str]) -> None:
     distributed.adopt_slurm()
     hparams_file, run_opts, overrides, hparams = load_hparams(arguments)
     run_opts = distributed.join_group(run_opts)
-    distributed.on_main(hparams["checkpointer"].check_fit)
+    with distributed.ending_together():
+        hparams["checkpointer"].check_fit()
     output = hparams["output_folder"]
     with distributed.ending_together():
         sb.create_experiment_directory(output)

@@ -140,16 +140,18 @@ class WholeCheckpointer(Checkpointer):
     def check_fit(self) -> None:
         """Stop where the newest checkpoint is of another model than the one that would go on.
 
+        All processes call it, the main one compares.
+
         Raises
         ------
         ValueError
             Names or sizes of its weights differ.
         """
         newest = self.find_checkpoint()
+        if newest is None or rank() != 0:
+            return
         for name, recoverable in self.recoverables.items():
-            if newest is None or name not in newest.paramfiles:
-                continue
-            if not isinstance(recoverable, torch.nn.Module):
+            if name not in newest.paramfiles or not isinstance(recoverable, torch.nn.Module):
                 continue
             weights = torch.load(newest.paramfiles[name], map_location="cpu", mmap=True)
             saved, wanted = (
