@@ -99,8 +99,11 @@ def sdrs(estimates: Tensor, sources: Tensor) -> Tensor:
     """
     # double precision: the system of equations of speech is badly conditioned
     estimates, sources = estimates.double().mT, sources.double().mT  # [E, C, T], [C, T]
-    sdr = signal_distortion_ratio(estimates, sources.expand_as(estimates), load_diag=DIAGONAL)
-    return sdr.nan_to_num(nan=MAX_SDR).clamp(-MAX_SDR, MAX_SDR)  # NaN: all is explained
+    # one at a time: batches of such systems fail in MKL on several threads (PyTorch 2.13, AMD)
+    pairs = zip(estimates.flatten(0, 1), sources.repeat(len(estimates), 1), strict=True)
+    sdr = torch.stack([signal_distortion_ratio(*pair, load_diag=DIAGONAL) for pair in pairs])
+    sdr = sdr.nan_to_num(nan=MAX_SDR).clamp(-MAX_SDR, MAX_SDR)  # NaN: all is explained
+    return sdr.view(estimates.shape[:2])  # [E, C]
 
 
 def perceptual_measures(sample_rate: int) -> tuple[str, ...]:
