@@ -22,8 +22,6 @@ NOISE_LOUDNESS = (-38.0, -30.0)  # LUFS, LibriMix
 PEAK = 0.9  # of full scale, as in WSJ0-2mix and LibriMix
 PAUSE_DB = -40.0  # of the level drawn: a source below is a pause, there is nothing to separate
 
-MEASURES = ("rms", "active", "lufs")
-
 
 def rms_db(audio: np.ndarray) -> float:
     """RMS level of a signal in dBFS; minus infinity for digital silence.
@@ -66,7 +64,7 @@ def draw_levels_db(rng: np.random.Generator, num_spks: int, measure: str = "rms"
     rng : np.random.Generator
     num_spks : int
     measure : str
-        One of ``MEASURES``.
+        "rms", "active" or "lufs".
 
     Returns
     -------

@@ -48,30 +48,3 @@ class MixtureLevel:
         """Solve for the gains [B, C, 1], pulled to `center` with a `strength` [B, C]."""
         missing = self.projection - self.products @ center
         return center + torch.linalg.solve(self.products + torch.diag_embed(strength), missing)
-
-
-def at_mixture_level(estimates: Tensor, mixture: Tensor) -> Tensor:
-    """Scale each estimate by its gain in the whole mixture, see :class:`MixtureLevel`.
-
-    Arguments
-    ---------
-    estimates : torch.Tensor
-        [B, T, C].
-    mixture : torch.Tensor
-        [B, T].
-
-    Returns
-    -------
-    torch.Tensor
-        [B, T, C]; silence stays silence.
-
-    Example
-    -------
-    >>> sources = torch.randn(1, 800, 2)
-    >>> scaled = sources * torch.tensor([0.1, 7.0])
-    >>> torch.allclose(at_mixture_level(scaled, sources.sum(2)), sources, atol=1e-3)
-    True
-    """
-    level = MixtureLevel()
-    level.hear(estimates, mixture.to(estimates.device))
-    return estimates * level.gains().unsqueeze(1)

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from sfsrnet_modules.common import precision
 from sfsrnet_modules.inference import SFSRNetSeparation, interface
-from sfsrnet_modules.inference.mixture_level import at_mixture_level
+from tests.unit.inference.test_mixture_level import at_mixture_level
 
 
 @pytest.fixture
