@@ -13,7 +13,7 @@ from sfsrnet_modules.apps.example import write_example
 from sfsrnet_modules.common.hparams import load_hparams, one_line_errors, save_hparams
 from sfsrnet_modules.inference.pretrained import load_start
 from sfsrnet_modules.publishing.export import export_run
-from sfsrnet_modules.publishing.run import TrainingRun
+from sfsrnet_modules.publishing.training_run import TrainingRun
 from sfsrnet_modules.training import distributed
 from sfsrnet_modules.training.brain import Separation
 

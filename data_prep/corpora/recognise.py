@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from data_prep.corpora import folder, layouts, librimix, listed, speakers, wham, wsj0mix
+from data_prep.corpora import folder, layouts, librimix, listed, shared_speakers, wham, wsj0mix
 from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing.dynamic import DynamicMixing
 from data_prep.mixing.fixed import CroppedMixtures
@@ -120,7 +120,7 @@ def prepare(
         )
     if acoustics is not None:
         acoustics.prepare(Path(output_folder), data_folder)
-    speakers.warn_of_shared(output_folder)
+    shared_speakers.warn_of_shared(output_folder)
     if packs is not None:
         noise_root = noise_folder or (acoustics and acoustics.noise_folder)
         for manifest in (Path(output_folder) / name for name in ("pool.csv", "noise.csv")):

@@ -21,7 +21,7 @@ from sfsrnet_modules.common.hparams import one_line_errors, read_hparams, read_y
 from sfsrnet_modules.models.weights import WEIGHTS, save_weights
 from sfsrnet_modules.publishing.model_card import LICENSE, model_card, read_note
 from sfsrnet_modules.publishing.onnx import export_onnx
-from sfsrnet_modules.publishing.run import TrainingRun
+from sfsrnet_modules.publishing.training_run import TrainingRun
 
 HPARAMS = "hyperparams.yaml"  # SpeechBrain's name
 OLD_WEIGHTS = "model.ckpt"  # of folders written before; they load as ever

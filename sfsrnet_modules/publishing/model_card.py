@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from torch import nn
 
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
-from sfsrnet_modules.publishing.run import TrainingRun
+from sfsrnet_modules.publishing.training_run import TrainingRun
 
 LICENSE = "apache-2.0"  # of the weights, unless said otherwise
 CARD = """\

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from sfsrnet_modules.publishing.export import export_run
-from sfsrnet_modules.publishing.run import TrainingRun
+from sfsrnet_modules.publishing.training_run import TrainingRun
 from tests.integration.test_train import corpus, train  # noqa: F401  the fixture
 
 KEYS = {"lr_schedule": "linear", "warmup": 1, "ema": 0.5, "number_of_epochs": 3, "lr": 0.01}

@@ -17,7 +17,7 @@ from benchmarks.voices import write_corpus
 from conftest import ROOT
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.inference import SFSRNetSeparation
-from sfsrnet_modules.publishing.run import TrainingRun
+from sfsrnet_modules.publishing.training_run import TrainingRun
 
 PROBE = str(ROOT / "tests/integration/probe.py")
 
