@@ -184,12 +184,27 @@ def largest_batch(folder: Path, options: list[str]) -> int:
         batch *= 2
 
 
+def peak_flops(device: str, dtype) -> float:
+    """Measure the FLOP/s of large matrix products in `dtype`."""
+    import torch
+
+    size = 8192 if device.startswith("cuda") else 1024
+    matrix = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(4):
+        begin = time.perf_counter()
+        matrix @ matrix
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
 def report(shapes: list[str], against: Path, steps: int, options: list[str]) -> str:
     """Measure, and return the table."""
     import torch
 
     from benchmarks.about import ROOT, provenance, table
-    from sfsrnet_modules.training.meters import peak_flops
 
     on_gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)

@@ -60,17 +60,3 @@ class LoaderClock:
         """Return items a second and the share of the time that was waited."""
         seconds = perf_counter() - self.started
         return {"items_per_second": self.num_items / seconds, "data_wait": self.waited / seconds}
-
-
-def peak_flops(device: str, dtype: torch.dtype) -> float:
-    """Measure the FLOP/s of large matrix products in `dtype`."""
-    size = 8192 if device.startswith("cuda") else 1024
-    matrix = torch.randn(size, size, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(4):
-        begin = perf_counter()
-        matrix @ matrix
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        best = min(best, perf_counter() - begin)
-    return 2 * size**3 / best

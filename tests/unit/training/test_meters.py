@@ -2,7 +2,8 @@ from time import sleep
 
 import torch
 
-from sfsrnet_modules.training.meters import Figures, LoaderClock, peak_flops
+from benchmarks.step import peak_flops
+from sfsrnet_modules.training.meters import Figures, LoaderClock
 
 
 def test_figures_are_those_of_their_time():
