@@ -146,9 +146,9 @@ def check_names(paths: list[Path]) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A name of its own for each path and process, hidden, and short whatever the path's."""
+    """A hidden name, short whatever the path's, and always the same: a kill leaves one at most."""
     digest = hashlib.md5(os.fsencode(path.name)).hexdigest()
-    return path.with_name(f".{digest}.{os.getpid()}.partial")
+    return path.with_name(f".{digest}.partial")
 
 
 def _spool(blocks: Iterable[np.ndarray], spool: BinaryIO) -> float:
