@@ -65,7 +65,7 @@ ONNX = """
 `model.onnx` holds the same network for any runtime of ONNX: input `mixture` [batch, samples] at
 {sample_rate} Hz, output `voices` [batch, samples, voices], any batch and any length. The scale of
 each voice is open there; `SFSRNetSeparation` brings the voices to their level in the mixture.
-Memory grows with the square of the length: run long recordings in segments of 15 s
+onnxruntime's memory grows with the length, so run long recordings in segments
 (`sfsrnet_modules.inference.segments.separate_segments`).
 """
 

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from speechbrain.lobes.models.dual_path import Dual_Path_Model, Encoder, SBRNNBlock
@@ -50,6 +54,23 @@ def test_the_model_that_comes_along_on_real_speech_and_silence(speech, tmp_path)
     mixture = separator.load_mixture(sorted(speech.glob("librispeech/*/*.flac"))[0])  # [1, T]
     mixture[:, 8000:16000] = 0.0
     assert difference(exported, mixture) < TOLERANCE
+
+
+PEAK_MEMORY = """
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+session.run(None, {"mixture": numpy.ones((1, int(sys.argv[2])), dtype=numpy.float32)})
+peak, = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(peak.split()[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_does_not_hold_the_weights_of_all_rows(exported):
+    length = 320_000  # 4001 positions: the weights of 20 rows and 2 heads are 2.6 GB
+    command = [sys.executable, "-c", PEAK_MEMORY, exported[1]._model_path, str(length)]
+    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # kB
+    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1e-4, 0.0), (1.0, 0.5), (1e-3, -0.1)])
