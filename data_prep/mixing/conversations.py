@@ -35,9 +35,9 @@ def one_voice(table: pd.DataFrame) -> pd.DataFrame:
 
     Example
     -------
-    >>> one_voice(pd.DataFrame({"ID": ["a"], "wav_1": ["1.wav"], "wav_2": ["2.wav"]}))
-      ID  wav_1 wav_2
-    0  a  1.wav
+    >>> table = pd.DataFrame({"ID": ["a"], "wav_1": ["1.wav"], "wav_2": ["2.wav"]})
+    >>> one_voice(table).to_dict("records")
+    [{'ID': 'a', 'wav_1': '1.wav', 'wav_2': ''}]
     """
     others = [name for name in table if re.fullmatch(r"wav_([2-9]|\d\d+)", name)]
     return table.drop(columns="wav_mix", errors="ignore").assign(**dict.fromkeys(others, ""))
