@@ -123,9 +123,7 @@ def prepare(
     shared_speakers.warn_of_shared(output_folder)
     if packs is not None:
         noise_root = noise_folder or (acoustics and acoustics.noise_folder)
-        for manifest in (Path(output_folder) / name for name in ("pool.csv", "noise.csv")):
-            if manifest.is_file():
-                pack(manifest, sample_rate, packs, data_root=data_folder, noise_root=noise_root)
+        _pack_pools(Path(output_folder), sample_rate, packs, data_folder, noise_root)
 
 
 def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
@@ -165,6 +163,19 @@ def recognise(data_folder: Path, lists: str | os.PathLike | None) -> str:
         )
     _refuse_librispeech(data_folder.absolute())
     return "folder"
+
+
+def _pack_pools(
+    manifests: Path,
+    sample_rate: int,
+    packs: str | os.PathLike,
+    data_root: str | os.PathLike,
+    noise_root: str | os.PathLike | None,
+) -> None:
+    """Pack what dynamic mixing draws from, as far as there is a pool of it."""
+    for manifest in (manifests / "pool.csv", manifests / "noise.csv"):
+        if manifest.is_file():
+            pack(manifest, sample_rate, packs, data_root=data_root, noise_root=noise_root)
 
 
 def _refuse_librispeech(data_folder: Path) -> None:
