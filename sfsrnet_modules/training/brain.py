@@ -242,12 +242,20 @@ class Separation(sb.Brain):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         self.figures.add(self.optimizer_step + 1, {"grad_norm": norm})
         if self.skip_nonfinite_grads and not self.scaler.is_enabled():
-            # what a fused optimizer asks the device for, whatever scales its gradients
-            self.optimizer.found_inf = (~norm.isfinite()).float()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+            self._step_if_finite(norm)
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
+
+    def _step_if_finite(self, norm: Tensor) -> None:
+        if self.optimizer.param_groups[0].get("fused"):
+            # what it asks the device for, whatever scales its gradients
+            self.optimizer.found_inf = (~norm.isfinite()).float()
+            self.optimizer.step()
+        elif norm.isfinite():  # asked by the host
+            self.optimizer.step()
 
     def on_fit_batch_end(
         self, batch: PaddedBatch, outputs: tuple, loss: Tensor, should_step: bool

@@ -83,6 +83,15 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_named(brain, caplog):
     assert brain.sums["items"] == 4 and brain.sums["steps"] == 2
 
 
+@pytest.mark.parametrize("opt_class", [torch.optim.Adam, torch.optim.SGD])
+def test_optimizers_that_are_not_fused_skip_it_too(brain, opt_class):
+    brain.optimizer = opt_class(brain.modules.parameters(), lr=0.01)
+    step(brain, batch())
+    before = [p.detach().clone() for p in brain.modules.parameters()]
+    step(brain, batch(torch.nan))
+    assert all(map(torch.equal, before, brain.modules.parameters()))
+
+
 def test_too_many_such_steps_end_the_run(brain):
     brain.nonfinite_patience = 1
     for _ in range(2):
