@@ -1,0 +1,53 @@
+"""Trains small.yaml on clean sums and with rooms and noise, and scores both in every condition.
+
+``python -m benchmarks.rooms SPEECH --noise_folder NOISE`` trains two rows of ``benchmarks/rows.py``
+with every seed, and one with three outputs with the first; finished ones are kept, an interrupted
+one continues. All are scored on the same mixtures of validation speakers.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from benchmarks.ablation import parse as ablation_arguments
+from benchmarks.ablation import run_row
+from benchmarks.about import ROOT
+from sfsrnet_modules.common.hparams import one_line_errors
+
+ROWS_OF_ALL_SEEDS = ("clean", "rooms")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what is not there yet."""
+    args, extra = parse(arguments)
+    with one_line_errors():
+        for key, seed in runs(args.seeds):
+            manifests = {"manifest_folder": str(args.folder / f"manifests-{key}-{seed}")}
+            run_row(args, key, seed, extra | manifests)
+    return 0
+
+
+def runs(seeds: list[int]) -> list[tuple[str, int]]:
+    """Row and seed of every training."""
+    return [(key, seed) for seed in seeds for key in ROWS_OF_ALL_SEEDS] + [("three", seeds[0])]
+
+
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, str]]:
+    """Read the command line: of training what the ablation's rows are trained by."""
+    parser = argparse.ArgumentParser(description="Rooms and noise against clean sums.")
+    parser.add_argument("speech", metavar="SPEECH", help="a corpus, as for train.py")
+    parser.add_argument("--noise_folder", required=True, help="recordings of noise")
+    parser.add_argument("--steps", type=int, default=1000, help="of every training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 5678, 9012])
+    parser.add_argument("--folder", type=Path, default=ROOT / "results/rooms-table")
+    args = parser.parse_args(arguments)
+    told = ["--data_folder", args.speech, "--steps", str(args.steps), "--folder", str(args.folder)]
+    training, _ = ablation_arguments([*told, "--num_test", "1"])
+    training.seeds = args.seeds
+    noise = os.path.relpath(args.noise_folder, ROOT)  # as seen by train.py
+    return training, {"noise_folder": noise, "ema": "0.99"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
