@@ -44,6 +44,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, st
     args = parser.parse_args(arguments)
     told = ["--data_folder", args.speech, "--steps", str(args.steps), "--folder", str(args.folder)]
     training, _ = ablation_arguments([*told, "--num_test", "1"])
+    training.jobs = len(os.sched_getaffinity(0))  # one thread: others may train beside it
     training.seeds = args.seeds
     noise = os.path.relpath(args.noise_folder, ROOT)  # as seen by train.py
     return training, {"noise_folder": noise, "ema": "0.99"}
