@@ -38,12 +38,13 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, st
     parser = argparse.ArgumentParser(description="Rooms and noise against clean sums.")
     parser.add_argument("speech", metavar="SPEECH", help="a corpus, as for train.py")
     parser.add_argument("--noise_folder", required=True, help="recordings of noise")
-    parser.add_argument("--steps", type=int, default=1000, help="of every training")
+    parser.add_argument("--steps", type=int, default=300, help="of every training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 5678, 9012])
     parser.add_argument("--folder", type=Path, default=ROOT / "results/rooms-table")
     args = parser.parse_args(arguments)
     told = ["--data_folder", args.speech, "--steps", str(args.steps), "--folder", str(args.folder)]
-    training, _ = ablation_arguments([*told, "--num_test", "1"])
+    told += ["--epochs", "1", "--num_valid", "2", "--num_test", "1"]  # scored here instead
+    training, _ = ablation_arguments(told)
     training.jobs = len(os.sched_getaffinity(0))  # one thread: others may train beside it
     training.seeds = args.seeds
     noise = os.path.relpath(args.noise_folder, ROOT)  # as seen by train.py
