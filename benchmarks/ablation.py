@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from benchmarks.ablation_table import MS, write_report
 from benchmarks.about import ROOT, commit, machine, provenance
 from benchmarks.models import as_published, build, milliseconds, options_of, shared_options, size
-from benchmarks.rows import DPRNN, ROWS, TABLES
+from benchmarks.rows import DPRNN, ROWS, TABLES, Row
 from benchmarks.speed_cases import DEVICE
 from sfsrnet_modules.common.hparams import one_line_errors
 from sfsrnet_modules.common.writing import write_whole
@@ -67,11 +68,17 @@ def run_table(args: argparse.Namespace, extra: dict[str, str]) -> None:
             bar.update()
 
 
-def run_row(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]) -> None:
+def run_row(
+    args: argparse.Namespace,
+    key: str,
+    seed: int,
+    extra: dict[str, str],
+    rows: Mapping[str, Row] = ROWS,
+) -> None:
     """Train and test one row, unless that is done; keep what it printed in ``train.out``."""
-    folder = args.folder / key / str(seed)
-    command = [sys.executable, "train.py", ROWS[key].file, "--noprogressbar"]
-    chosen = options_of(ROWS[key]) | options(args, seed, extra) | {"output_folder": str(folder)}
+    folder, row = args.folder / key / str(seed), rows[key]
+    command = [sys.executable, "train.py", row.file, "--noprogressbar"]
+    chosen = options_of(row) | options(args, seed, extra) | {"output_folder": str(folder)}
     chosen |= {name: os.path.relpath(chosen[name], ROOT) for name in FOLDERS}
     command += [text for name, value in chosen.items() for text in (f"--{name}", value)]
     before = read_json(folder / RUN)
@@ -84,7 +91,7 @@ def run_row(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]
         return
     folder.mkdir(parents=True, exist_ok=True)
     state = {"command": command[1:], "commit": commit(), "machine": machine()}
-    state |= size(build(ROWS[key], chosen))
+    state |= size(build(row, chosen))
     state |= {"outcome": "interrupted", "steps": args.steps, "minutes": before.get("minutes", 0)}
     state["extra"] = " ".join(f"--{name} {value}" for name, value in extra.items())
     write_json(folder / RUN, state)

@@ -43,15 +43,6 @@ SAME_RATE = {"rates": "[8000, 8000, 8000, 8000]"}
 PAPERS_KERNELS = {"sr_kernels": "[5, 9, 11, 11]"}
 # a few minutes a row: a third of the LSTM's units and half the blocks of the published DPRNN
 SMALL_DPRNN = {"filters": "64", "width": "32", "hidden": "48", "blocks": "3"}
-# half of the mixtures in a room, half with noise; a few with one voice, so that it learns silence
-AS_RECORDED = {
-    "rooms": "cache/rooms",
-    "noise_kinds": "[recordings, babble, coloured]",
-    "noise_share": "0.5",
-    "fewer_voices": "{1: 0.1}",
-    "pause_share": "0.1",
-}
-THREE_OUTPUTS = {"num_spks": "3", "fewer_voices": "{1: 0.1, 2: 0.5}"}
 
 
 def _small(title: str, options: dict[str, str] | None = None, paper: str = "") -> Row:
@@ -137,10 +128,6 @@ ROWS = {
         {"filters": "256", "kernel": "64", "width": "64", "hidden": "284"} | NO_SR,
         CONV_TASNET,
     ),
-    # clean sums against rooms and noise: benchmarks/rooms.py
-    "clean": Row("clean sums alone", {"noise_share": "0"}),
-    "rooms": Row("rooms, noise, pauses, one voice", AS_RECORDED),
-    "three": Row("as above, three outputs", AS_RECORDED | THREE_OUTPUTS),
 }
 
 # table: (what it answers, the row that others are compared with, the rows)

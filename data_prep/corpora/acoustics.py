@@ -119,6 +119,17 @@ class Acoustics:
         noise = (self.noise_kinds, self.noise_snr, self.noise_share)
         return Noise(self.sample_rate, *noise, recordings)
 
+    def warn_of_silence(self, manifest_folder: Path) -> None:
+        """Warn where a corpus's own training mixtures stay without the noise of the others."""
+        made_of = json.loads((manifest_folder / manifests.STATE).read_bytes())
+        kinds = self._kinds(self.noise_folder)
+        if kinds and self.noise_share and "noise.csv" not in made_of["manifests"]:
+            logger.warning(
+                "Training is without noise (%s), validation and test have it: it is drawn for new "
+                "mixtures only, leave dynamic_mixing on",
+                ", ".join(kinds),
+            )
+
     # --- Preparation ------------------------------------------------------------------------------
 
     def prepare(self, manifest_folder: Path, data_root: str | os.PathLike) -> None:
@@ -292,7 +303,7 @@ class Acoustics:
     def _has_noise(self) -> bool:
         return self.noise_folder is not None and "recordings" in self.noise_kinds
 
-    def _kinds(self, recordings: Mapping) -> list[str]:
+    def _kinds(self, recordings: Mapping | str | os.PathLike | None) -> list[str]:
         return [kind for kind in self.noise_kinds if kind != "recordings" or recordings]
 
     def _noise_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Prepares any folder of speech, ``<speaker>/**/*.{wav,flac,ogg}``.
+"""Prepares any folder of speech, ``<speaker>/**/*``, in all formats that are read.
 
 The first level of sub-folders is the speaker: for LibriSpeech's ``dev-clean/<speaker>/<chapter>``
 the data folder is ``dev-clean``.
@@ -17,12 +17,10 @@ from data_prep.mixing.drawing import MIN_MIXED, draw_mixtures
 from data_prep.scan import manifests
 from data_prep.scan.scan import scan, usable
 from sfsrnet_modules.common import decoding
-from sfsrnet_modules.common.audio_io import ENDINGS
+from sfsrnet_modules.common.audio_io import readable_endings
 from sfsrnet_modules.common.folders import files_below, some_names
 
 logger = get_logger(__name__)
-
-SUFFIXES = (".wav", ".flac", ".ogg")
 
 
 def prepare(
@@ -47,7 +45,7 @@ def prepare(
     Arguments
     ---------
     data_folder : str or os.PathLike
-        Has one sub-folder a speaker with wav, flac or ogg files at any depth.
+        Has one sub-folder a speaker with recordings at any depth.
     output_folder : str or os.PathLike
         Where the manifests go; made if missing.
     sample_rate : int
@@ -94,7 +92,7 @@ def prepare(
 
 
 def find_audio(folder: Path, key: str) -> list[str]:
-    """List a folder's audio files by suffix, each once; names those of other suffixes in the log.
+    """List a folder's audio files by suffix, each once; the log names those that can't be read.
 
     Arguments
     ---------
@@ -114,16 +112,15 @@ def find_audio(folder: Path, key: str) -> list[str]:
     """
     if not folder.is_dir():
         raise ValueError(f"No folder at {folder}: set {key} to where the recordings are")
-    files = files_below(folder)
-    unread = [p for p in files if p.suffix.lower() in (ENDINGS | decoding.ENDINGS) - set(SUFFIXES)]
+    files, known = files_below(folder), readable_endings()
+    unread = [path for path in files if path.suffix.lower() in decoding.ENDINGS - known]
     if unread:
-        message = "%s: %d recordings are passed over, %s: convert them to wav or flac"
-        logger.warning(message, folder, len(unread), some_names(unread, folder))
-    names = sorted(str(p.relative_to(folder)) for p in files if p.suffix.lower() in SUFFIXES)
+        named = some_names(unread, folder)
+        message = "%s: %d recordings are passed over, %s: %s"
+        logger.warning(message, folder, len(unread), named, decoding.INSTALL)
+    names = sorted(str(p.relative_to(folder)) for p in files if p.suffix.lower() in known)
     if not names:
-        raise ValueError(
-            f"No {', '.join(SUFFIXES)} file in {folder}: set {key} to a folder of recordings"
-        )
+        raise ValueError(f"No recording in {folder}: set {key} to a folder of audio files")
     return names
 
 

@@ -271,6 +271,8 @@ def train_set(
             "This corpus has no training mixtures of its own: leave dynamic_mixing on, or use "
             "WSJ0-mix or LibriMix"
         )
+    if acoustics is not None:
+        acoustics.warn_of_silence(manifests)
     return CroppedMixtures(
         manifests / "train.csv",
         sample_rate,

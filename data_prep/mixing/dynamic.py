@@ -9,7 +9,7 @@ import torch
 
 from data_prep.mixing.epoch import EpochDataset
 from data_prep.mixing.levels import PAUSE_DB, draw_levels_db, peak_scale, rms_db
-from data_prep.mixing.noise import Noise
+from data_prep.mixing.noise import Noise, check_range
 from data_prep.mixing.pool import Pool
 from data_prep.mixing.rooms import Rooms
 from data_prep.mixing.speed import speeds
@@ -95,6 +95,8 @@ class DynamicMixing(EpochDataset):
         packed: str | os.PathLike | None = None,
         source_weights: Mapping[str, float] | None = None,
     ):
+        if speed is not None:
+            check_range("speed", speed)
         super().__init__(num_items)
         self.num_samples = round(segment * sample_rate)
         self.num_spks = num_spks

@@ -133,9 +133,12 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def check_range(key: str, bounds: Sequence[float]) -> None:
-    """Stop where two numbers are no range: a ``ValueError`` says so."""
-    if len(bounds) != 2 or bounds[0] > bounds[1]:
-        raise ValueError(f"{key} is {list(bounds)}: give the lowest and the highest value")
+    """Stop where a value is no range of numbers: a ``ValueError`` says so."""
+    match bounds:
+        case [int() | float() as low, int() | float() as high] if low <= high:
+            return
+    given = list(bounds) if isinstance(bounds, tuple) else bounds
+    raise ValueError(f"{key} is {given}: give the lowest and the highest value")
 
 
 def check_share(key: str, share: float) -> None:

@@ -12,14 +12,11 @@ Until it is whole, the folder's name ends in ``.unfinished``. It is named by the
 that runs on the same recordings share it, wherever these lie.
 """
 
-import fcntl
 import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +26,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from data_prep.mixing.recordings import Files, num_samples, read_pool
+from sfsrnet_modules.common.writing import alone
 
 logger = get_logger(__name__)
 
@@ -123,7 +121,7 @@ def pack(
     files = _facts(table)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(place):
+        with alone(place):
             if find_pack(table, sample_rate, folder) and _num_unchanged(place, files) == len(files):
                 logger.info("%s is packed already: %s", manifest, place)
                 return
@@ -144,18 +142,6 @@ def _facts(table: pd.DataFrame) -> np.ndarray:
     """Size and time of change of each file, [N, 2]; -1 where there is none."""
     stats = [os.stat(path) if os.path.exists(path) else None for path in table["path"]]
     return np.array([(s.st_size, s.st_mtime_ns) if s else (-1, -1) for s in stats], np.int64)
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Wait for another run that makes the same pack."""
-    with open(place.with_name(place.name + ".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Another run makes %s: waiting for it", place)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _write(place: Path, table: pd.DataFrame, files: np.ndarray, sample_rate: int) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from data_prep.mixing.levels import from_db, rms_db
 from data_prep.mixing.noise import check_range
-from sfsrnet_modules.common.writing import whole_or_not_at_all
+from sfsrnet_modules.common.writing import alone, whole_or_not_at_all
 
 TARGETS = ("reverberant", "early", "dry")
 EARLY = 0.05  # s behind the direct sound: reflections that the ear takes for part of it
@@ -180,9 +180,13 @@ def make_banks(
     numbers = NUMBERS if numbers is None else numbers
     name = f"{sample_rate}Hz-{low:g}-{high:g}s"
     paths = {part: Path(folder) / f"{part}-{name}-{n}.npy" for part, n in numbers.items()}
-    for seed, (part, path) in enumerate(paths.items()):
-        if not path.is_file():
-            make_bank(path, sample_rate, t60, numbers[part], seed, part)
+    if all(path.is_file() for path in paths.values()):
+        return paths
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with alone(Path(folder) / name):
+        for seed, (part, path) in enumerate(paths.items()):
+            if not path.is_file():  # made by another run, or before this one was stopped
+                make_bank(path, sample_rate, t60, numbers[part], seed, part)
     return paths
 
 
@@ -223,7 +227,6 @@ def make_bank(
         geometry = (room["size"], room["microphone"], room["voices"])
         responses = simulate(rng, *geometry, float(room["t60"]), sample_rate)
         room["responses"][:, : responses.shape[1]] = responses
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_not_at_all([path]) as (partial,), open(partial, "wb") as file:
         np.save(file, bank)
 

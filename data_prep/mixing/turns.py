@@ -41,12 +41,8 @@ class Turns:
         fewer_voices: Mapping[int, float] | None = None,
         pause_share: float = 0.0,
     ):
-        shares = dict(fewer_voices or {})
-        if (
-            min(shares, default=0) < 0
-            or min(shares.values(), default=0) < 0
-            or sum(shares.values()) > 1
-        ):
+        shares = {} if fewer_voices is None else fewer_voices
+        if not isinstance(shares, Mapping) or not _are_shares(shares):
             raise ValueError(
                 f"fewer_voices is {shares}: give numbers of voices and their shares of the "
                 "mixtures, 1 together at most"
@@ -73,3 +69,9 @@ class Turns:
         lengths = num_samples * rng.uniform(*PAUSE, (num_spks, 1))
         beyond = np.abs(np.arange(num_samples) - centers) - lengths / 2  # [C, T], from the pause
         return (beyond / (FADE * self.sample_rate)).clip(0, 1).astype(np.float32)
+
+
+def _are_shares(shares: Mapping) -> bool:
+    numbers = [*shares, *shares.values()]
+    is_number = all(isinstance(number, int | float) for number in numbers)
+    return is_number and min(numbers, default=0) >= 0 and sum(shares.values()) <= 1

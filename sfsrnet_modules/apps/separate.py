@@ -23,7 +23,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sfsrnet_modules.common import decoding
-from sfsrnet_modules.common.audio_io import ENDINGS, count_frames, open_audio, read_mono
+from sfsrnet_modules.common.audio_io import count_frames, open_audio, read_mono, readable_endings
 from sfsrnet_modules.common.command_line import at_home, device_name
 from sfsrnet_modules.common.folders import files_below, some_names
 from sfsrnet_modules.common.writing import check_names, whole_or_not_at_all
@@ -87,7 +87,7 @@ def find_recordings(given: list[Path]) -> dict[Path, Path]:
 
 
 def _audio_files(folder: Path) -> list[Path]:
-    known = ENDINGS | (decoding.ENDINGS if decoding.is_installed() else set())
+    known = readable_endings()
     recordings, others = [], []
     for path in files_below(folder):
         is_recording = path.suffix.lower() in known and not VOICE.search(path.stem)

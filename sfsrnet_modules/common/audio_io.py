@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 from speechbrain.utils.logger import get_logger
 
+from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.decoding import decode, is_packed
 
 logger = get_logger(__name__)
@@ -142,6 +143,11 @@ def open_audio(path: str | os.PathLike) -> AudioFile:
         file.close()
         return AudioFile(path, _with_length(path, place))
     return file
+
+
+def readable_endings() -> set[str]:
+    """List the endings of recordings that :func:`open_audio` reads here, in small letters."""
+    return ENDINGS | (decoding.ENDINGS if decoding.is_installed() else set())
 
 
 def count_frames(path: str | os.PathLike) -> int:

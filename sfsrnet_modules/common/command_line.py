@@ -26,7 +26,7 @@ LAUNCHED = (
     "by its environment who it is"
 )
 OLD_LAUNCHERS = ("distributed_launch", "local_rank", "local-rank")
-POSITIVE = ("batch_size", "segment", "items_per_epoch", "grad_accumulation_factor")
+POSITIVE = ("batch_size", "blocks", "segment", "items_per_epoch", "grad_accumulation_factor")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?\.inf", re.I)
 
 

@@ -1,5 +1,6 @@
 """The one way to write files: each whole, or as it was before."""
 
+import fcntl
 import hashlib
 import io
 import os
@@ -12,7 +13,10 @@ from typing import BinaryIO
 
 import numpy as np
 import soundfile
+from speechbrain.utils.logger import get_logger
 from torch import Tensor
+
+logger = get_logger(__name__)
 
 BLOCK = 2**18  # samples of all voices that are copied at once: 1 MB
 PEAK = 0.99  # of full scale: 16-bit wav clips above 1
@@ -37,6 +41,24 @@ def whole_or_not_at_all(paths: list[Path]) -> Iterator[list[Path]]:
         for partial in partials:
             with suppress(OSError):
                 partial.unlink()
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait for another run that makes the same file or folder, which it may leave as it should be.
+
+    Arguments
+    ---------
+    path : Path
+        What is made; a file beside it, whose name ends in ``.lock``, stays.
+    """
+    with open(path.with_name(path.name + ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("Another run makes %s: waiting for it", path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_whole(path: Path, data: bytes) -> None:

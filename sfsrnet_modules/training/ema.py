@@ -38,7 +38,7 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel:
     >>> average(torch.ones(1)).item()
     0.25
     """
-    if not 0 < decay < 1:
+    if not isinstance(decay, float) or not 0 < decay < 1:
         raise ValueError(f"ema is {decay}: give a number between 0 and 1, such as 0.999, or null")
     return MovingAverage(model, decay)
 

@@ -1,4 +1,5 @@
 import resource
+import threading
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import soundfile
 import torch
 
 from sfsrnet_modules.common import writing
-from sfsrnet_modules.common.writing import write_voices, write_wav
+from sfsrnet_modules.common.writing import alone, write_voices, write_wav
 
 
 def blocks_of(voices: np.ndarray, size: int = 700):
@@ -89,3 +90,21 @@ def test_a_folder_with_a_name_that_is_not_utf_8(tmp_path):
     path = tmp_path / "\udcfcber" / "\udce4.wav"
     write_voices(blocks_of(np.zeros((100, 1))), [path], 8000)
     assert path.is_file()
+
+
+def test_of_two_that_make_the_same_one_waits(tmp_path):
+    order, started = [], threading.Event()
+
+    def second():
+        started.set()
+        with alone(tmp_path / "a.npy"):
+            order.append("second")
+
+    with alone(tmp_path / "a.npy"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        started.wait()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

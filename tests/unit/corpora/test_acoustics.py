@@ -135,10 +135,24 @@ def test_what_is_trained_on(corpus):
 
 
 @pytest.mark.parametrize(
+    ("options", "warns"),
+    [({}, True), ({"noise_share": 0}, False), ({"noise_kinds": ["coloured"]}, True)],
+)
+def test_training_that_stays_without_noise_is_told(corpus, caplog, options, warns):
+    prepare(corpus, make(corpus, rooms=None))
+    out = corpus.parent / "out"
+    (out / "valid.csv").rename(out / "train.csv")  # as if the corpus had its own
+    keys = {"num_items": 8, "segment": 1.0, "sample_rate": 8000, "num_spks": 2, "seed": 1}
+    acoustics = make(corpus, rooms=None, **options)
+    recognise.train_set(False, out, corpus, None, **keys, acoustics=acoustics)
+    assert ("Training is without noise" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"noise_folder": "rooms"}, r"No folder at .*rooms: set noise_folder"),
-        ({"noise_folder": "empty"}, r"No \.wav, .* file in .*empty: set noise_folder"),
+        ({"noise_folder": "empty"}, r"No recording in .*empty: set noise_folder"),
         ({"noise_folder": "few"}, r"Found 2 recordings of noise, train, valid and test need one"),
         ({"noise_kinds": ["music"]}, "noise_kinds has music: give a list of recordings, babble"),
         ({"noise_snr": (9, 3)}, r"noise_snr is \[9, 3\]: give the lowest and the highest value"),

@@ -147,7 +147,7 @@ def test_bad_folders_are_told_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"No folder at .*gone: set data_folder"):
         prepare(tmp_path / "gone", tmp_path / "out", 8000)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"No \.wav, \.flac, \.ogg file in .*empty"):
+    with pytest.raises(ValueError, match=r"No recording in .*empty"):
         prepare(tmp_path / "empty", tmp_path / "out", 8000)
     add_noise(tmp_path / "flat" / "a.wav")
     with pytest.raises(ValueError, match=r"lie directly in .*flat.*one sub-folder a speaker"):
@@ -260,12 +260,23 @@ def test_links_and_hidden_files_change_nothing(corpus, tmp_path):
     assert texts(tmp_path / "linked") == texts(tmp_path / "plain")
 
 
-def test_what_is_not_taken_is_named_and_counted(corpus, tmp_path, caplog):
-    for name in ("s0/a.m4a", "s1/deep/b.MP3", "s1/notes.txt"):
+def test_what_is_not_taken_is_named_and_counted(corpus, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("sfsrnet_modules.common.decoding.is_installed", lambda: False)
+    for name in ("s0/a.m4a", "s1/deep/b.WMA", "s1/notes.txt"):
         (corpus / name).parent.mkdir(exist_ok=True)
         (corpus / name).touch()
     prepare(corpus, tmp_path / "out", 8000, **FEW)
-    assert "2 recordings are passed over, s0/a.m4a, s1/deep/b.MP3: convert them" in caplog.text
+    assert "2 recordings are passed over, s0/a.m4a, s1/deep/b.WMA: `pip install" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["long.MP3", "long.aiff", "long.w64"])
+def test_every_format_that_is_read_is_taken(corpus, tmp_path, name):
+    samples = np.random.default_rng(0).normal(0, 0.1, 24000)
+    for s in range(8):
+        sf.write(corpus / f"s{s}" / name, samples, 8000)
+    prepare(corpus, tmp_path / "out", 8000, **FEW)
+    pool = pd.read_csv(tmp_path / "out/pool.csv")
+    assert pool["ID"].str.endswith(name).sum() == pool["speaker"].nunique() > 0
 
 
 def test_encodings_that_cannot_seek_are_used(corpus, tmp_path, caplog):

@@ -1,6 +1,8 @@
 """Simulated rooms."""
 
 import builtins
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -107,7 +109,8 @@ def test_banks_are_made_once_are_disjoint_and_depend_on_nothing_else(tmp_path):
         assert path.read_bytes() == again[part].read_bytes()
     sizes = np.concatenate([np.load(path)["size"] for path in paths.values()])
     assert len(np.unique(sizes, axis=0)) == 7
-    assert len(list((tmp_path / "a").iterdir())) == 3  # nothing unfinished is left
+    names = {path.suffix for path in (tmp_path / "a").iterdir() if path not in paths.values()}
+    assert names == {".lock"}  # nothing unfinished is left
 
 
 def test_voices_are_in_the_room_and_whole_samples_away(bank):
@@ -119,6 +122,20 @@ def test_voices_are_in_the_room_and_whole_samples_away(bank):
         assert (places > rooms.WALL - 1e-5).all()
         assert (places < room["size"] - rooms.WALL + 1e-5).all()
         assert (distances > 0.45).all() and (distances < 2.55).all()
+
+
+def test_two_runs_that_share_a_folder_make_a_bank_once(tmp_path, monkeypatch):
+    made = []
+
+    def make(path, *_):
+        made.append(path)
+        time.sleep(0.1)
+        path.touch()
+
+    monkeypatch.setattr("data_prep.mixing.rooms.make_bank", make)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(make_banks, tmp_path, RATE, (0.15, 0.3), {"train": 1}) for _ in "ab"]
+    assert runs[0].result() == runs[1].result() == {"train": made[0]} and len(made) == 1
 
 
 def test_what_cannot_be_is_told_in_a_sentence(bank, tmp_path, voices, monkeypatch):
