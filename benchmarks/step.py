@@ -3,8 +3,9 @@
 ``python -m benchmarks.step --against CHECKOUT`` writes ``benchmarks/step.md``, on whatever device
 there is: on a GPU in bfloat16 and in less than three minutes, with the largest batches that fit.
 Each side is a process of its own, in its own folder, and they step in turns. A step is all that
-``Brain.fit_batch`` does, on noise of the shape of a batch. Medians; on a CPU also the seconds of
-processor time, which other programs disturb less.
+``Brain.fit_batch`` does, on noise of the shape of a batch. SpeechBrain's SepFormer steps beside
+ours, as in its recipe. Medians; on a CPU also the processor time, which other programs disturb
+less.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -24,8 +26,10 @@ SHAPES = {
     "shipped": ("small.yaml", SHIPPED, (8, 3), (32, 3)),
     "small": ("small.yaml", "", (2, 2), (32, 2)),
     "paper": ("sfsrnet.yaml", "", (1, 1), (4, 4)),
+    "sepformer": ("sepformer.yaml", "", (1, 2), (4, 4)),
 }
 RATE = 8000  # Hz
+STOCK = "--stock"  # of a side: SpeechBrain's model and loss
 DEAREST = 10  # operations that are listed
 
 
@@ -36,14 +40,13 @@ def serve(shape: str, options: list[str]) -> None:
     """Build the model of the checkout that is the working folder; answer commands from stdin."""
     import torch
 
-    brain, batches = build(shape, options)
+    fit_batch, batches = build(shape, options)
     on_gpu = torch.cuda.is_available()
 
     def step() -> dict:
         batch = next(batches)
-        brain.step += 1
         begin, used = time.perf_counter(), time.process_time()
-        brain.fit_batch(batch)
+        fit_batch(batch)
         if on_gpu:
             torch.cuda.synchronize()
         return {"wall": time.perf_counter() - begin, "used": time.process_time() - used}
@@ -81,7 +84,7 @@ def serve(shape: str, options: list[str]) -> None:
 
 
 def build(shape: str, options: list[str]) -> tuple:
-    """The Brain in training, and batches of noise without end."""
+    """A step on a batch, and batches of noise without end."""
     import sfsrnet_modules  # noqa: F401  first
 
     # isort: split
@@ -95,6 +98,8 @@ def build(shape: str, options: list[str]) -> tuple:
     except ImportError:  # before the modules had rooms
         from sfsrnet_modules.brain import EpochBatches, Separation
         from sfsrnet_modules.hparams import load_hparams
+    stock = STOCK in options
+    options = [option for option in options if option != STOCK]
     file, of_shape, *sizes = SHAPES[shape]
     on_gpu = torch.cuda.is_available()
     batch, seconds = sizes[on_gpu]
@@ -113,6 +118,10 @@ def build(shape: str, options: list[str]) -> tuple:
     brain.nonfinite_count = 0
     brain.modules.train()
 
+    def fit_batch(batch: PaddedBatch) -> None:
+        brain.step += 1
+        brain.fit_batch(batch)
+
     def batches():
         while True:
             sources = 0.1 * torch.randn(batch, round(seconds * RATE), 2)
@@ -120,7 +129,35 @@ def build(shape: str, options: list[str]) -> tuple:
                 [{"id": str(i), "mixture": s.sum(1), "sources": s} for i, s in enumerate(sources)]
             )
 
-    return brain, batches()
+    return recipe_of_speechbrain(run_opts) if stock else fit_batch, batches()
+
+
+def recipe_of_speechbrain(run_opts: dict):
+    """A step as SpeechBrain's recipe for WSJ0-2mix makes it, on its own SepFormer."""
+    import torch
+    from speechbrain.core import Brain
+    from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
+
+    from benchmarks.speed_cases import stock_sepformer
+
+    class Recipe(Brain):
+        def compute_forward(self, batch, stage):
+            return self.modules.model(batch.mixture.data.to(self.device))  # [B, T, C]
+
+        def compute_objectives(self, estimates, batch, stage):
+            losses = get_si_snr_with_pitwrapper(batch.sources.data.to(self.device), estimates)
+            return losses[losses > -30].mean()  # its threshold
+
+    adam = partial(torch.optim.Adam, lr=0.00015, weight_decay=0)
+    recipe = Recipe({"model": stock_sepformer()}, adam, run_opts=run_opts)
+    recipe.on_fit_start()
+    recipe.nonfinite_count = 0
+
+    def fit_batch(batch) -> None:
+        recipe.step += 1
+        recipe.fit_batch(batch)
+
+    return fit_batch
 
 
 # --- Both -----------------------------------------------------------------------------------------
@@ -152,9 +189,19 @@ class Side:
         self.process.wait()
 
 
-def compare(shape: str, folders: dict[str, Path], steps: int, options: list[str]) -> dict:
+def sides_of(shape: str, against: Path, options: list[str]) -> dict[str, Side]:
+    """Ours first, what all are compared with last."""
+    from benchmarks.about import ROOT
+
+    if shape == "sepformer":
+        rival = {"SpeechBrain's": Side(ROOT, shape, [*options, STOCK])}
+    else:
+        rival = {"the other": Side(against, shape, options)}
+    return {"this code": Side(ROOT, shape, options), **rival}
+
+
+def compare(sides: dict[str, Side], steps: int) -> dict:
     """Step all sides in turns; figures of each."""
-    sides = {name: Side(folder, shape, options) for name, folder in folders.items()}
     for side in sides.values():
         side.ask("step")
     times = {name: [] for name in sides}
@@ -184,42 +231,26 @@ def largest_batch(folder: Path, options: list[str]) -> int:
         batch *= 2
 
 
-def peak_flops(device: str, dtype) -> float:
-    """Measure the FLOP/s of large matrix products in `dtype`."""
-    import torch
-
-    size = 8192 if device.startswith("cuda") else 1024
-    matrix = torch.randn(size, size, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(4):
-        begin = time.perf_counter()
-        matrix @ matrix
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - begin)
-    return 2 * size**3 / best
-
-
 def report(shapes: list[str], against: Path, steps: int, options: list[str]) -> str:
     """Measure, and return the table."""
     import torch
 
     from benchmarks.about import ROOT, provenance, table
+    from sfsrnet_modules.evaluation.complexity import peak_flops
 
     on_gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
     options = ["--precision", "bf16", *options] if on_gpu else options
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     peak = peak_flops(device, dtype)
-    folders = {"this code": ROOT, "the other": against}
     rows, dearest = [], []
     for shape in shapes:
         batch, seconds = SHAPES[shape][3 if on_gpu else 2]
-        figures = compare(shape, folders, steps, options)
+        figures = compare(sides_of(shape, against, options), steps)
         flops = figures["this code"]["flops"]
         for side, figure in figures.items():
             key = "wall" if on_gpu else "used"
-            ratio = figures["the other"][key] / figure[key]
+            ratio = list(figures.values())[-1][key] / figure[key]
             share = f"{flops / figure['wall'] / peak:.0%}"
             cells = [f"{batch / figure['wall']:.2f}", f"{figure['used']:.2f}", f"{ratio:.2f}"]
             memory = f"{figure['bytes'] / 1e9:.2f}"
@@ -241,7 +272,9 @@ def main() -> None:
     """Serve, or measure both sides."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path, help="a checkout of this project")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["shipped", "small"])
+    parser.add_argument(
+        "--shapes", nargs="+", choices=SHAPES, default=["shipped", "small", "sepformer"]
+    )
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--serve", choices=SHAPES, help=argparse.SUPPRESS)
     arguments, options = parser.parse_known_args()

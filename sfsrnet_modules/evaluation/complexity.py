@@ -1,6 +1,7 @@
-"""Size and cost of a model: parameters, multiply-accumulates for a second of audio."""
+"""Size and cost of a model, and what the device can do at most."""
 
 from math import prod
+from time import perf_counter
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def macs_per_second(model: nn.Module, sample_rate: int) -> int:
+def macs_per_second(model: nn.Module, sample_rate: int, *options) -> int:
     """Count the multiply-accumulates of separating one second of audio.
 
     Counted are matrix products, convolutions, attention and LSTMs, of one real forward in
@@ -30,6 +31,8 @@ def macs_per_second(model: nn.Module, sample_rate: int) -> int:
         Takes a mixture [B, T].
     sample_rate : int
         Hz, so samples in the second.
+    *options
+        What else the model takes, such as True for all of its estimates.
 
     Returns
     -------
@@ -40,9 +43,31 @@ def macs_per_second(model: nn.Module, sample_rate: int) -> int:
     was_training = model.training
     # with gradients on, PyTorch's own layers run through operations that the counter knows
     with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
-        model.eval()(torch.zeros(1, sample_rate, device=device))
+        model.eval()(torch.zeros(1, sample_rate, device=device), *options)
     model.train(was_training)
     return counter.get_total_flops() // 2
+
+
+def peak_flops(device: str | torch.device, dtype: torch.dtype) -> float:
+    """Measure the floating-point operations a second of large matrix products.
+
+    Example
+    -------
+    >>> peak_flops("cpu", torch.float32) > 1e8
+    True
+    """
+    device = torch.device(device)
+    size = 8192 if device.type == "cuda" else 1024
+    own = torch.Generator(device).manual_seed(0)  # a training's draws stay what they are
+    matrix = torch.randn(size, size, device=device, dtype=dtype, generator=own)
+    best = float("inf")
+    for _ in range(4):  # the first ones wake it
+        begin = perf_counter()
+        matrix @ matrix
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, perf_counter() - begin)
+    return 2 * size**3 / best
 
 
 def _cpu_lstm(frames, input_weight, state_weight, *args, **kwargs) -> int:

@@ -71,6 +71,7 @@ def in_order(sources: Tensor, estimate: Tensor) -> Tensor:
 
 def si_snrs(estimates: Tensor, sources: Tensor) -> Tensor:
     """SI-SNR of `estimates` [E, T, C] against `sources` [T, C] in the same order: dB, [E, C]."""
+    estimates, sources = estimates.double(), sources.double()  # bears any number of dB
     return pairwise_si_snr(estimates, sources.expand_as(estimates)).diagonal(dim1=1, dim2=2)
 
 

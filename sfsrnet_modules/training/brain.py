@@ -12,6 +12,7 @@ import torch
 import yaml
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import make_dataloader
+from speechbrain.utils.autocast import AMPConfig
 from speechbrain.utils.checkpoints import (
     mark_as_loader,
     mark_as_saver,
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.common.preemption import Preemption
-from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
+from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second, peak_flops
 from sfsrnet_modules.evaluation.scoring import Scoring, write_results
 from sfsrnet_modules.training.checkpoints import RandomStates
 from sfsrnet_modules.training.distributed import (
@@ -43,11 +44,13 @@ from sfsrnet_modules.training.distributed import (
 from sfsrnet_modules.training.ema import average_of, take_average
 from sfsrnet_modules.training.item_scores import ItemScores
 from sfsrnet_modules.training.loggers import wandb_logger
-from sfsrnet_modules.training.meters import Figures, LoaderClock
+from sfsrnet_modules.training.meters import Figures, Throughput
+from sfsrnet_modules.training.step import filled_up
 
 logger = get_logger(__name__)
 
 READ_EVERY = 20  # steps: the host waits for the device to read the figures
+FLOPS_PER_MAC = 6  # of a forward: 2, and twice as many to go back
 
 
 @register_checkpoint_hooks
@@ -98,18 +101,21 @@ class Separation(sb.Brain):
         """Separate the mixtures [B, T] into estimates [E, B, T, C]; in training give their loss."""
         batch = batch.to(self.device, non_blocking=True)
         if stage == sb.Stage.TRAIN:
-            whole = len(batch.id) == self.batches.batch_size
-            # one shape is compiled
-            objective = self.compiled_objective if whole else self._objective
-            return objective(batch.mixture.data, *batch.sources)
+            inputs = batch.mixture.data, *batch.sources
+            if self.compile:  # one shape
+                inputs = filled_up(self.batches.batch_size, *inputs)
+            return self.objective(*inputs)
         if on_any_so_far(self.preemption.requested):
             self._leave_if(True)  # training is saved when validation begins
         # not through DDP, which waits for all: processes have unequal numbers of items here
         return unwrapped(self.modules.model)(batch.mixture.data)
 
-    def _objective(self, mixture: Tensor, sources: Tensor, lengths: Tensor) -> tuple:
+    def objective(
+        self, mixture: Tensor, sources: Tensor, lengths: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Model and loss: what is compiled."""
         estimates = self.modules.model(mixture)  # [E, B, T, C]
-        return self.modules.loss(estimates, sources, lengths, self._has_refined, mixture)
+        return self.modules.loss(estimates, sources, lengths, self._has_refined, mixture, weights)
 
     def compute_objectives(
         self, outputs: Tensor | tuple, batch: PaddedBatch, stage: sb.Stage
@@ -136,9 +142,10 @@ class Separation(sb.Brain):
 
     def on_fit_start(self) -> None:
         """Print the model's size and cost, then compile, wrap, make optimizers, recover."""
-        model = self.modules.model
+        model, sample_rate = self.modules.model, self.hparams.sample_rate
         try:
-            macs = macs_per_second(model, self.hparams.sample_rate)
+            macs = macs_per_second(model, sample_rate)
+            self.macs_per_sample = macs_per_second(model, sample_rate, True) / sample_rate
         except (ArithmeticError, RuntimeError, TypeError) as error:
             raise ValueError(
                 f"the model can't separate a second of audio ({error}): check the sizes that the "
@@ -148,6 +155,8 @@ class Separation(sb.Brain):
             f"Model: {count_parameters(model) / 1e6:.2f} M parameters, "
             f"{macs / 1e9:.2f} G multiply-accumulates for a second of audio"
         )
+        dtype = AMPConfig.from_name(self.precision).dtype
+        self.peak_flops = peak_flops(self.device, dtype)
         self.tensorboard = self.hparams.tensorboard_logger()
         self.loggers.append(self.tensorboard)
         self.preemption.listen()
@@ -155,11 +164,10 @@ class Separation(sb.Brain):
 
     def _compile(self) -> None:
         """Make one graph of model and loss, for the training batches' shape alone."""
-        self.compiled_objective = self._objective
         if self.compile:
             whole = world_size() == 1  # DDP cuts it where gradients are sent
-            self.compiled_objective = torch.compile(
-                self._objective, mode=self.compile_mode, fullgraph=whole, dynamic=False
+            self.objective = torch.compile(
+                self.objective, mode=self.compile_mode, fullgraph=whole, dynamic=False
             )
 
     def _wrap_distributed(self) -> None:
@@ -192,6 +200,8 @@ class Separation(sb.Brain):
             return super().make_dataloader(shard(dataset), stage, *args, **kwargs)
         self.train_data = dataset
         self.batches = EpochBatches(len(dataset), kwargs.pop("batch_size"), rank(), world_size())
+        kwargs.setdefault("persistent_workers", kwargs.get("num_workers", 0) > 0)
+        kwargs.setdefault("pin_memory", self.device_type == "cuda")  # transfers wait for nothing
         return make_dataloader(dataset, batch_sampler=self.batches, **kwargs)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
@@ -210,13 +220,33 @@ class Separation(sb.Brain):
             # a line of its own under SpeechBrain's bar, whose text is fixed
             shown = if_main_process() and not self.noprogressbar
             self.decibels = tqdm(bar_format="{desc}", position=1, leave=False, disable=not shown)
-            self.clock = LoaderClock()
+            self.throughput = Throughput()
 
     # --- A step -----------------------------------------------------------------------------------
 
+    def fit_batch(self, batch: PaddedBatch) -> Tensor:
+        """SpeechBrain's step, at whose end the loss stays on the device: the host goes on."""
+        should_step = self.step % self.grad_accumulation_factor == 0
+        self.on_fit_batch_start(batch, should_step)
+        with self.no_sync(not should_step):
+            with self.training_ctx:
+                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+                loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+            scaled = self.scaler.scale(loss / self.grad_accumulation_factor)
+            self.check_loss_isfinite(scaled)
+            scaled.backward()
+        if should_step:
+            self.optimizers_step()
+        self.on_fit_batch_end(batch, outputs, loss, should_step)
+        return loss.detach()
+
+    def update_average(self, loss: Tensor, avg_loss: float) -> float:
+        """Give the mean of what was read so far, for the progress bar."""
+        return _means(self.sums)["loss"] if self.sums["items"] else avg_loss
+
     def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
         """Set the rate of the step, and count the items."""
-        self.clock.takes(len(batch.id))
+        self.throughput.takes(len(batch.id), batch.mixture.data.shape[1])
         if self.hparams.lr_schedule == "linear":
             epochs = self.hparams.epoch_counter.current - 1  # that are over
             position = epochs + (self.step - 0.5) / len(self.batches)  # the step's middle
@@ -303,7 +333,7 @@ class Separation(sb.Brain):
 
     def _should_save_intra_epoch_ckpt(self, *since) -> bool:
         """After a step, by time; or as any process was told to stop: then all save, and leave."""
-        self.clock.waits()
+        self.throughput.waits()
         if self.step % self.grad_accumulation_factor:
             return False  # what is accumulated would be lost
         self.leaving = on_any(self.preemption.requested, self.device)
@@ -313,7 +343,7 @@ class Separation(sb.Brain):
         super()._save_intra_epoch_ckpt()
         if self.leaving:
             self.preemption.leave()
-        self.clock.waits()
+        self.throughput.waits()
 
     def _leave_if(self, told: bool) -> None:
         """Leave with all processes, each of which asks once in a validation or test."""
@@ -377,9 +407,15 @@ class Separation(sb.Brain):
             )
 
     def _speed(self) -> dict[str, float]:
-        """Items a second of all processes, and the share of the time they waited for the loader."""
-        total = gather_sums(self.clock.speed())
-        return total | {"data_wait": total["data_wait"] / world_size()}
+        """How fast all processes were together, and the share of time that they waited for data."""
+        total = gather_sums(self.throughput.speed())
+        samples = total.pop("samples_per_second")
+        flops = FLOPS_PER_MAC * self.macs_per_sample * samples
+        return total | {
+            "data_wait": total["data_wait"] / world_size(),
+            "tflop_per_second": flops / 1e12,
+            "share_of_peak": flops / (self.peak_flops * world_size()),
+        }
 
     def _end_epoch(self, stats: dict[str, float], epoch: int) -> None:
         lr = self.optimizer.param_groups[0]["lr"]

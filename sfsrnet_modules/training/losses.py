@@ -4,6 +4,7 @@ B batch, T samples, C sources, E estimates; the source axis comes last, as in Sp
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +77,7 @@ class MultiLoss(nn.Module):
         lengths: Tensor | None = None,
         has_refined: bool = False,
         mixture: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss.
 
@@ -92,6 +94,8 @@ class MultiLoss(nn.Module):
         mixture : torch.Tensor, optional
             [B, T], against which the estimates of silent sources are held. Default: the sources'
             sum.
+        weights : torch.Tensor, optional
+            How much each item counts in the means over the batch, [B]. Default: all alike.
 
         Returns
         -------
@@ -108,54 +112,65 @@ class MultiLoss(nn.Module):
         if mixture is None:
             mixture = sources.sum(2)  # [B, T]
         power = mean_square(mixture.unsqueeze(2), lengths).squeeze(1)  # [B]
-        blocks = estimates[:-1] if has_refined else estimates
-        if len(blocks) > len(self.rates):
+        names, rates = self._names_and_rates(len(estimates), has_refined)
+        scores, done = [], 0
+        for rate, same in groupby(rates):
+            group = estimates[done : (done := done + len(list(same)))]  # [E', B, T, C]
+            group, truth = self._at(rate, group, sources, lengths)  # [E', B, T', C], [B, T', C]
+            scale = scale_of(group, truth, lengths, weights)  # [E']
+            scores.append(pairwise_scores(group, truth, power, lengths, scale))  # [E', B, C, C]
+        scores = _in_best_order(torch.cat(scores))  # [E, B]
+        means = _mean(self._limited(scores), weights)  # [E]
+        blocks = means[:-1] if has_refined else means
+        loss = -blocks.mean() - (means[-1] if has_refined else 0)
+        return loss, dict(zip(names, _mean(scores.detach(), weights), strict=True))
+
+    def _names_and_rates(self, num_estimates: int, has_refined: bool) -> tuple[list[str], list]:
+        num_blocks = num_estimates - has_refined
+        if num_blocks > len(self.rates):
             raise ValueError(
-                f"{len(blocks)} estimates but {len(self.rates)} rates: give `rates` a value a block"
+                f"{num_blocks} estimates but {len(self.rates)} rates: give `rates` a value a block"
             )
-        first = len(self.rates) - len(blocks) + 1  # without the early blocks' estimates the last
-        rates = self.rates[first - 1 :]
-        scores = {
-            f"block{index}_{rate}Hz": self._score_at(rate, estimate, sources, power, lengths)
-            for index, (rate, estimate) in enumerate(zip(rates, blocks, strict=True), start=first)
-        }
-        loss = -torch.stack([self._limited(score) for score in scores.values()]).mean()
+        first = len(self.rates) - num_blocks  # without the early blocks' estimates the last
+        rates = self.rates[first:]
+        names = [f"block{i}_{rate}Hz" for i, rate in enumerate(rates, start=first + 1)]
         if has_refined:
-            scores["sr"] = _pit_score(estimates[-1], sources, power, lengths)  # [B]
-            loss = loss - self._limited(scores["sr"]).mean()
-        return loss, {name: score.detach().mean() for name, score in scores.items()}
+            names, rates = [*names, "sr"], [*rates, self.sample_rate]
+        return names, rates
 
     def _limited(self, score: Tensor) -> Tensor:
         return score if self.max_si_snr is None else score.clamp_max(self.max_si_snr)
 
-    def _score_at(
-        self, rate: int, estimate: Tensor, sources: Tensor, power: Tensor, lengths: Tensor | None
-    ) -> Tensor:
-        if rate < self.sample_rate:
-            mask = valid_mask(sources, lengths)
-            estimate, sources = estimate * mask, sources * mask
-            sources = _along_time(self.down[str(rate)], sources)  # [B, T * rate / sample_rate, C]
-            if self.low_rate == "resample":
-                estimate = _along_time(self.down[str(rate)], estimate)
-            else:
-                sources = _along_time(self.up[str(rate)], sources)[:, : estimate.shape[1]]
-        return _pit_score(estimate, sources, power, lengths)  # [B]
+    def _at(
+        self, rate: int, estimates: Tensor, sources: Tensor, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Bring estimates [E', B, T, C] and sources [B, T, C] to where they are compared."""
+        if rate == self.sample_rate:
+            return estimates, sources
+        mask = valid_mask(sources, lengths)  # [B, T, 1]
+        sources = _along_time(self.down[str(rate)], sources * mask)  # [B, T', C]
+        if self.low_rate == "resample":
+            return _along_time(self.down[str(rate)], estimates * mask), sources
+        return estimates * mask, _along_time(self.up[str(rate)], sources)[:, : mask.shape[1]]
 
 
-def _pit_score(
-    estimates: Tensor, sources: Tensor, mixture_power: Tensor, lengths: Tensor | None
-) -> Tensor:
-    """Score under the best order of the estimates, mean over sources: dB, [B]."""
-    scale = scale_of(estimates, sources, lengths)
-    scores = pairwise_scores(estimates, sources, mixture_power, lengths, scale)  # [B, C, C]
-    return scores.gather(1, best_order(scores).unsqueeze(1)).mean((1, 2))
+def _in_best_order(scores: Tensor) -> Tensor:
+    """Scores [E, B, C, C] under each estimate's best order, mean over sources: [E, B]."""
+    pairs = scores.flatten(0, 1)  # [E B, C, C]
+    best = pairs.gather(1, best_order(pairs).unsqueeze(1)).mean((1, 2))  # [E B]
+    return best.view(scores.shape[:2])
+
+
+def _mean(scores: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over the batch: [E, B] to [E]."""
+    return scores.mean(1) if weights is None else scores @ weights / weights.sum()
 
 
 def _along_time(resample: Resample, x: Tensor) -> Tensor:
-    """Resample `x` [B, T, C] as `resample` does, which waits for the length to cut off."""
+    """Resample `x` [..., T, C] as `resample` does, which waits for the length to cut off."""
     old, new = (f // resample.gcd for f in (resample.orig_freq, resample.new_freq))
-    batch, num_samples, num_spks = x.shape
-    padded = F.pad(x.mT, (resample.width, resample.width + old))  # [B, C, T + ...]
-    phases = F.conv1d(padded.flatten(0, 1).unsqueeze(1), resample.kernel, stride=old)
-    resampled = phases.mT.reshape(batch, num_spks, -1)  # [B, C, T']
-    return resampled[:, :, : -(-new * num_samples // old)].mT  # [B, T', C]
+    *others, num_samples, num_spks = x.shape
+    padded = F.pad(x.mT, (resample.width, resample.width + old))  # [..., C, T + ...]
+    phases = F.conv1d(padded.flatten(0, -2).unsqueeze(1), resample.kernel, stride=old)
+    resampled = phases.mT.reshape(*others, num_spks, -1)  # [..., C, T']
+    return resampled[..., : -(-new * num_samples // old)].mT  # [..., T', C]

@@ -36,27 +36,32 @@ class Figures:
         return read
 
 
-class LoaderClock:
-    """Counts items, and the seconds in which the loop waits for the next batch.
+class Throughput:
+    """Counts items and samples, and the seconds in which the loop waits for the next batch.
 
     Between :meth:`waits` and :meth:`takes` there is the loader alone: optimizer, average and
     checkpoints come before.
     """
 
     def __init__(self):
-        self.num_items, self.waited = 0, 0.0
+        self.num_items, self.num_samples, self.waited = 0, 0, 0.0
         self.started = self.last = perf_counter()
 
     def waits(self) -> None:
         """Note that a step and all that follows it are over."""
         self.last = perf_counter()
 
-    def takes(self, num_items: int) -> None:
-        """Note that the next batch is here."""
+    def takes(self, num_items: int, num_samples: int) -> None:
+        """Note that the next batch is here, of so many items with so many samples each."""
         self.waited += perf_counter() - self.last
         self.num_items += num_items
+        self.num_samples += num_items * num_samples
 
     def speed(self) -> dict[str, float]:
-        """Return items a second and the share of the time that was waited."""
+        """Return items and samples a second and the share of the time that was waited."""
         seconds = perf_counter() - self.started
-        return {"items_per_second": self.num_items / seconds, "data_wait": self.waited / seconds}
+        return {
+            "items_per_second": self.num_items / seconds,
+            "samples_per_second": self.num_samples / seconds,
+            "data_wait": self.waited / seconds,
+        }

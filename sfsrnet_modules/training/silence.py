@@ -12,7 +12,12 @@ THRESHOLD = 1e-3  # -30 dB: an error or a leak below it pulls no more (Wisdom et
 FLOOR = 1e-8  # mean square, -80 dBFS: silence as a mixture gives a finite score
 
 
-def scale_of(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None) -> Tensor:
+def scale_of(
+    estimates: Tensor,
+    sources: Tensor,
+    lengths: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Return the gain, common to the batch, that brings the sum of the voices nearest to the truth.
 
     SI-SNR leaves a model's scale open, and so does this: what counts is how the levels of voices
@@ -20,15 +25,19 @@ def scale_of(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None) 
 
     Arguments
     ---------
-    estimates, sources : torch.Tensor
+    estimates : torch.Tensor
+        [..., B, T, C]; what comes before are estimates of the same sources.
+    sources : torch.Tensor
         [B, T, C].
     lengths : torch.Tensor, optional
         Length of each item as a share of T, [B].
+    weights : torch.Tensor, optional
+        How much each item counts, [B].
 
     Returns
     -------
     torch.Tensor
-        A scalar.
+        [...].
 
     Example
     -------
@@ -37,8 +46,11 @@ def scale_of(estimates: Tensor, sources: Tensor, lengths: Tensor | None = None) 
     tensor(0.1000)
     """
     mask = valid_mask(sources, lengths)  # [B, T, 1]
-    total, truth = ((x * mask).sum(2).flatten() for x in (estimates, sources))  # [B * T]
-    return total @ truth / (total.square().sum() + FLOOR)
+    if weights is not None:
+        mask = mask * weights[:, None, None]
+    total, truth = estimates.sum(-1), sources.sum(-1)  # [..., B, T], [B, T]
+    weighted = total * mask.squeeze(2)  # [..., B, T]
+    return (weighted * truth).sum((-2, -1)) / ((weighted * total).sum((-2, -1)) + FLOOR)
 
 
 def pairwise_scores(
@@ -58,19 +70,21 @@ def pairwise_scores(
 
     Arguments
     ---------
-    estimates, sources : torch.Tensor
+    estimates : torch.Tensor
+        [..., B, T, C]; what comes before are estimates of the same sources.
+    sources : torch.Tensor
         [B, T, C].
     mixture_power : torch.Tensor
         Mean square of the mixtures, [B].
     lengths : torch.Tensor, optional
         Length of each item as a share of T, [B]; what lies beyond does not count.
     scale : torch.Tensor or float
-        Of :func:`scale_of`; in SNR alone.
+        Of :func:`scale_of`, [...]; in SNR alone.
 
     Returns
     -------
     torch.Tensor
-        dB, [B, estimate, source].
+        dB, [..., B, estimate, source].
 
     Example
     -------
@@ -83,10 +97,11 @@ def pairwise_scores(
     """
     silent = silent_sources(sources, lengths)  # [B, C]
     mask = valid_mask(sources, lengths)  # [B, T, 1]
-    product = scale * (estimates * mask).mT @ sources / mask.sum(1, keepdim=True)  # [B, C, C]
+    scale = torch.as_tensor(scale)[..., None, None, None]  # [..., 1, 1, 1]
+    product = scale * (estimates * mask).mT @ sources / mask.sum(1, keepdim=True)  # [..., B, C, C]
     power = mean_square(sources, lengths)  # [B, C]
-    error = scale**2 * mean_square(estimates, lengths).unsqueeze(2)  # [B, C, 1]
-    error = error - 2 * product + power.unsqueeze(1)  # [B, C, C]
+    error = scale**2 * mean_square(estimates, lengths).unsqueeze(-1)  # [..., B, C, 1]
+    error = error - 2 * product + power.unsqueeze(1)  # [..., B, C, C]
     reference = torch.where(silent, mixture_power.unsqueeze(1), power).clamp_min(FLOOR)  # [B, C]
     snr = -10 * torch.log10(error.clamp_min(0) / reference.unsqueeze(1) + THRESHOLD)
     level_counts = silent.any(1)[:, None, None]  # [B, 1, 1]

@@ -9,11 +9,21 @@ from sfsrnet_modules.common.si_snr import pairwise_si_snr, pit_si_snr
 
 
 def test_si_snr_equals_torchmetrics():
-    sources = torch.randn(3, 2000, 2)
+    sources = torch.randn(3, 2000, 2).double()
     estimates = 5 * sources + torch.randn(3, 2000, 2)
     expected = scale_invariant_signal_noise_ratio(estimates.mT, sources.mT)  # [B, C]
     actual = pairwise_si_snr(estimates, sources).diagonal(dim1=1, dim2=2)
-    assert torch.allclose(actual, expected, atol=1e-3)
+    assert torch.allclose(actual, expected, atol=1e-6)
+    single = pairwise_si_snr(estimates.float(), sources.float())
+    assert torch.allclose(single.diagonal(dim1=1, dim2=2).double(), expected, atol=1e-3)
+
+
+def test_several_estimates_at_once():
+    sources, estimates = torch.randn(3, 500, 2), torch.randn(4, 3, 500, 2)
+    lengths = torch.tensor([1.0, 0.5, 0.8])
+    together = pairwise_si_snr(estimates, sources, lengths)  # [E, B, C, C]
+    alone = torch.stack([pairwise_si_snr(estimate, sources, lengths) for estimate in estimates])
+    assert torch.allclose(together, alone, atol=1e-4)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

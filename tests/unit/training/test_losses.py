@@ -57,6 +57,16 @@ def test_items_better_than_the_limit_stop_pulling():
     assert estimates.grad[0].abs().max() == 0 and estimates.grad[1].abs().max() > 0
 
 
+def test_items_of_weight_0_count_nowhere():
+    sources, estimates = torch.randn(4, 800, 2), torch.randn(3, 4, 800, 2)
+    sources[1, :, 0] = 0  # the scale, common to the batch, counts as well
+    loss = MultiLoss([2000, 8000], 8000)
+    few, terms = loss(estimates[:, :3], sources[:3], has_refined=True)
+    padded = loss(estimates, sources, has_refined=True, weights=torch.tensor([1.0, 1, 1, 0]))
+    assert torch.isclose(padded[0], few)
+    assert torch.allclose(torch.stack([*padded[1].values()]), torch.stack([*terms.values()]))
+
+
 @pytest.mark.parametrize(
     ("rates", "options", "message"),
     [

@@ -1,9 +1,9 @@
 from time import sleep
 
+import pytest
 import torch
 
-from benchmarks.step import peak_flops
-from sfsrnet_modules.training.meters import Figures, LoaderClock
+from sfsrnet_modules.training.meters import Figures, Throughput
 
 
 def test_figures_are_those_of_their_time():
@@ -18,15 +18,13 @@ def test_figures_are_those_of_their_time():
 
 
 def test_the_loaders_time_is_the_loaders_alone():
-    clock = LoaderClock()
+    throughput = Throughput()
     for _ in range(2):
-        clock.waits()
+        throughput.waits()
         sleep(0.02)  # the loader
-        clock.takes(3)
+        throughput.takes(3, 100)
         sleep(0.06)  # a step
-    speed = clock.speed()
-    assert 0.15 < speed["data_wait"] < 0.4 and clock.num_items == 6
-
-
-def test_peak_rate_is_that_of_a_processor():
-    assert 1e8 < peak_flops("cpu", torch.float32) < 1e14
+    speed = throughput.speed()
+    assert 0.15 < speed["data_wait"] < 0.4
+    assert speed["samples_per_second"] == pytest.approx(100 * speed["items_per_second"])
+    assert 6 / 1.0 < speed["items_per_second"] < 6 / 0.16

@@ -1,11 +1,13 @@
 """A training step does not wait for the device, skips what is not finite, and is one graph."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import ROOT, tiny_sfsrnet
@@ -13,13 +15,40 @@ from sfsrnet_modules.common.hparams import load_hparams
 from sfsrnet_modules.training import brain as brain_module
 from sfsrnet_modules.training.brain import Separation
 from sfsrnet_modules.training.losses import MultiLoss
+from sfsrnet_modules.training.step import filled_up
 
 TINY = "--filters 8 --width 8 --blocks 2 --heads 2 --ffn 16 --chunk 20 --sr_channels [4,4,4]"
 
 
-class Transfers(TorchDispatchMode):
-    """Counts where the host asks the device for a value."""
+class Transfers(TorchFunctionMode):
+    """Counts where the host asks the device for values, as operations of the loop or within."""
 
+    READS = ("cpu", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__")
+
+    def __init__(self):
+        super().__init__()
+        self.within = _Scalars()
+        self.by_name = Counter()
+
+    @property
+    def count(self) -> int:
+        return max(self.within.count, self.by_name.total())
+
+    def __enter__(self):
+        self.within.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        super().__exit__(*exception)
+        self.within.__exit__(*exception)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        self.by_name[name] += name in self.READS
+        return function(*args, **(kwargs or {}))
+
+
+class _Scalars(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.count = 0
@@ -70,6 +99,17 @@ def test_a_step_asks_the_device_for_nothing(brain):
     assert brain.sums["items"] == 6 and brain.sums["steps"] == 3
 
 
+def test_the_loop_reads_once_an_interval(brain, monkeypatch):
+    monkeypatch.setattr(brain_module, "READ_EVERY", 4)
+    step(brain, batch())
+    monkeypatch.setattr(brain, "on_stage_end", lambda *_: None)
+    brain.step = 0
+    with Transfers() as transfers:
+        brain._fit_train([batch() for _ in range(9)], 1, enable=False)
+    assert transfers.count == 2
+    assert brain.sums["items"] == 16
+
+
 def test_a_step_that_is_not_finite_changes_nothing_and_is_named(brain, caplog):
     step(brain, batch())
     before = [p.detach().clone() for p in brain.modules.parameters()]
@@ -100,13 +140,21 @@ def test_too_many_such_steps_end_the_run(brain):
         brain._read_figures()
 
 
-def test_model_and_loss_are_one_graph():
+def test_model_and_loss_are_one_graph_for_short_batches_too():
     model, loss = tiny_sfsrnet(head="gated"), MultiLoss([4000, 8000], 8000)
+    graphs = []
 
-    def objective(mixture, sources, lengths):
-        return loss(model(mixture), sources, lengths, True, mixture)[0]
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
 
-    compiled = torch.compile(objective, backend="eager", fullgraph=True, dynamic=False)
-    sources = 0.1 * torch.randn(2, 800, 2)
-    inputs = sources.sum(2), sources, torch.ones(2)
-    assert torch.allclose(compiled(*inputs), objective(*inputs), atol=1e-3)
+    def objective(mixture, sources, lengths, weights=None):
+        return loss(model(mixture), sources, lengths, True, mixture, weights)[0]
+
+    compiled = torch.compile(objective, backend=backend, fullgraph=True, dynamic=False)
+    sources = 0.1 * torch.randn(3, 800, 2)
+    for num_items in (3, 2):
+        inputs = sources[:num_items].sum(2), sources[:num_items], torch.ones(num_items)
+        filled = filled_up(3, *inputs)
+        assert torch.allclose(compiled(*filled), objective(*inputs), atol=1e-3)
+    assert len(graphs) == 1
