@@ -72,7 +72,7 @@ def test_what_is_measured_or_shipped_needs_no_test():
 def test_parameters_are_reached_through_modules_alone():
     """DDP wraps `self.modules` only: a model called through `hparams` is never synchronised."""
     brain = (ROOT / "sfsrnet_modules/training/brain.py").read_text(encoding="utf-8")
-    assert "self.hparams.model(" not in brain and "def fit_batch" not in brain
+    assert "self.hparams.model(" not in brain and "def _fit_train" not in brain
 
 
 def test_the_story_and_the_readme_stay_short():
