@@ -91,7 +91,9 @@ def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> 
     results = {}
     for name, manifest in sets.items():
         test_set = open_set(manifest, separator, args)
-        scores = evaluate(separator, test_set, args.every_block, args.bands, args.workers)
+        options = (args.every_block, args.bands, args.workers)
+        long = name == "conversation"  # separated as recordings are
+        scores = evaluate(separator, test_set, *options, in_segments=long)
         write_results(scores, manifest.with_name(f"{manifest.stem}-results.csv"))
         results[name] = scores.join(test_set.rows.set_index("ID").filter(["snr", "t60"]))
     print("In dB, means with 95 % intervals:")

@@ -25,6 +25,8 @@ def evaluate(
     every_block: bool = False,
     bands: bool = False,
     num_workers: int = 0,
+    in_segments: bool = False,
+    measures: tuple[str, ...] | None = None,
 ) -> pd.DataFrame:
     """Separate and score every item of a test set.
 
@@ -42,16 +44,24 @@ def evaluate(
         Whether SI-SNRi is told in bands of 1 kHz as well.
     num_workers : int
         Processes that score; 0: none but this one.
+    in_segments : bool
+        Whether items are separated as long recordings are, segment by segment, the voices in one
+        order throughout (``SFSRNetSeparation.stream``); then there is no estimate but the answer.
+    measures : tuple of str, optional
+        Of ``Scoring``.
 
     Returns
     -------
     pandas.DataFrame
         A row an item, as in ``test_results.csv``; ``id`` is its index.
     """
-    scoring = Scoring(separator.hparams.sample_rate, num_workers, bands)
+    scoring = Scoring(separator.hparams.sample_rate, num_workers, bands, measures)
     for i in tqdm(range(len(test_set)), desc="Separating", unit="item", disable=None):
         item = test_set[i]
-        estimates = separate(separator, item["mixture"], every_block)
+        if in_segments:
+            estimates = {"": torch.cat(list(separator.stream([item["mixture"]])))}  # [T, C]
+        else:
+            estimates = separate(separator, item["mixture"], every_block)
         scoring.add(item["id"], item["mixture"], item["sources"], estimates)
     return pd.DataFrame(scoring.rows()).set_index("id")
 

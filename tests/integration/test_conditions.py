@@ -7,6 +7,7 @@ import evaluate
 from benchmarks.voices import write_corpus
 from data_prep.corpora import folder
 from data_prep.mixing import rooms
+from sfsrnet_modules.inference import SFSRNetSeparation
 
 
 def test_one_command_scores_every_condition(model_folder, tmp_path, monkeypatch, capsys):
@@ -17,9 +18,19 @@ def test_one_command_scores_every_condition(model_folder, tmp_path, monkeypatch,
     options = {"model": model_folder, "manifest": tmp_path / "test.csv", "data_folder": corpus}
     options |= {"rooms": tmp_path / "rooms", "output": tmp_path / "scores.csv", "workers": 0}
     arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    seconds = []
+    whole = SFSRNetSeparation.separate_batch
+    monkeypatch.setattr(
+        SFSRNetSeparation,
+        "separate_batch",
+        lambda self, mix, block=None: (
+            seconds.append(mix.shape[1] / 8000) or whole(self, mix, block)
+        ),
+    )
     assert evaluate.main([*arguments, "--conditions", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     for name in ("clean", "noise", "room", "room+noise"):
         assert f"\n{name} " in printed
         scores = pd.read_csv(tmp_path / f"scores/{name}-results.csv")
         assert len(scores) == 2 and scores["si_snr_i"].notna().all()
+    assert seconds == [16.0, 16.0, 16.0, 16.0]  # a conversation of 45 s, in overlapping segments

@@ -74,3 +74,14 @@ def test_every_item_is_scored_before_and_after_sr_and_after_every_block(model_fo
     answer = separator.separate_batch(item["mixture"][None])[0]
     expected = score(item["mixture"], item["sources"], answer)
     assert scores.loc["i1", list(expected)].to_dict() == pytest.approx(expected, abs=1e-3)
+
+
+def test_long_items_are_separated_as_recordings_are(model_folder):
+    separator = SFSRNetSeparation.from_hparams(source=model_folder)
+    sources = torch.randn(17 * 8000, 2)
+    item = {"id": "long", "mixture": sources.sum(1), "sources": sources}
+    voices = torch.cat(list(separator.stream([item["mixture"]])))
+    expected = score(item["mixture"], sources, voices)["si_snr"]
+    for in_segments in (True, False):
+        scores = evaluate(separator, [item], in_segments=in_segments, measures=())
+        assert (scores["si_snr"].item() == pytest.approx(expected, abs=1e-4)) == in_segments
