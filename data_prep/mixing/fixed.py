@@ -49,7 +49,7 @@ class FixedMixtures(Dataset):
     sample_rate : int
         Wanted sampling rate in Hz.
     num_spks : int
-        Number of sources, C.
+        Number of sources, C; those that the manifest does not have are silent.
     data_root : str or os.PathLike
         Replaces ``$data_root`` in the manifest's paths.
     noise_root : str or os.PathLike, optional
@@ -62,7 +62,7 @@ class FixedMixtures(Dataset):
     Raises
     ------
     ValueError
-        No manifest, or not one of mixtures of ``num_spks`` sources.
+        No manifest, or one of mixtures of more than ``num_spks`` sources.
     """
 
     def __init__(
@@ -82,11 +82,14 @@ class FixedMixtures(Dataset):
         rows = located(read_manifest(self.manifest), data_root, noise_root, rooms_root)
         self.rows = with_durations(rows, self.manifest)
         found = self.rows.columns.str.fullmatch(r"wav_\d+").sum()
-        if found != num_spks:
+        if not 0 < found <= num_spks:
             raise ValueError(
                 f"{self.manifest} lists mixtures of {found} sources, num_spks is {num_spks}: "
                 "set num_spks to that, or prepare the data again"
             )
+        for c in range(found + 1, num_spks + 1):
+            self.rows[f"wav_{c}"] = ""
+            self.rows[f"place_{c}"] = self.rows.get("place_1", "")  # anywhere: it is silent
 
     def __len__(self) -> int:
         return len(self.rows)

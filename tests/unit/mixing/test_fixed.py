@@ -159,11 +159,20 @@ def test_a_mixture_shorter_than_the_segment_is_taken_whole(prepared):
     assert lengths == whole
 
 
+def test_sources_beyond_those_of_the_manifest_are_silent(prepared):
+    corpus, out, num_spks = prepared
+    plain = FixedMixtures(out / "test.csv", 8000, num_spks, corpus)[0]
+    more = FixedMixtures(out / "test.csv", 8000, num_spks + 2, corpus)[0]
+    assert torch.equal(more["mixture"], plain["mixture"])
+    assert torch.equal(more["sources"][:, :num_spks], plain["sources"])
+    assert more["sources"].shape[1] == num_spks + 2 and not more["sources"][:, num_spks:].any()
+
+
 def test_errors_name_file_and_manifest(prepared, tmp_path):
     corpus, out, num_spks = prepared
     with pytest.raises(ValueError, match=r"No manifest at .*none\.csv: prepare"):
         FixedMixtures(out / "none.csv", 8000, num_spks, corpus)
-    with pytest.raises(ValueError, match=rf"mixtures of {num_spks} sources, num_spks is 4"):
-        FixedMixtures(out / "test.csv", 8000, 4, corpus)
+    with pytest.raises(ValueError, match=rf"mixtures of {num_spks} sources, num_spks is 1"):
+        FixedMixtures(out / "test.csv", 8000, 1, corpus)
     with pytest.raises(OSError, match=r"there is no file .*\.flac.*test\.csv.*prepare it again"):
         FixedMixtures(out / "test.csv", 8000, num_spks, tmp_path)[0]

@@ -89,7 +89,7 @@ def test_every_kind_of_list_gives_the_same_mixtures(kind, folder, tmp_path):
         ("ID,duration,wav_1,wav_2\nx,long,y,z\n", "says that x lasts 'long': give seconds"),
         ("ID,duration,wav_1,wav_2\nx,-1,y,z\n", "says that x lasts .*-1.*: give seconds"),
         ("ID,duration,wav_1,wav_2\nx,1,y,z\nx,1,y,z\n", "1 items of .* have an ID that another"),
-        ("ID,duration,wav_1\nx,1,y\n", "lists mixtures of 1 sources, num_spks is 2: set num_spks"),
+        ("ID,duration,wav_1,wav_2,wav_3\nx,1,y,y,y\n", "of 3 sources, num_spks is 2: set num_spks"),
     ],
 )
 def test_what_is_no_list_of_mixtures_is_told_in_a_sentence(text, message, tmp_path):
