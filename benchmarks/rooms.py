@@ -1,8 +1,9 @@
 """Trains small.yaml on clean sums and with rooms and noise, and scores both in every condition.
 
-``python -m benchmarks.rooms SPEECH --noise_folder NOISE`` trains two rows
-with every seed, and one with three outputs with the first; finished ones are kept, an interrupted
-one continues. All are scored on the same mixtures of validation speakers.
+``python -m benchmarks.rooms SPEECH --noise_folder NOISE`` trains both with every seed, and one with
+three outputs with the first seed; finished ones are kept, an interrupted one continues. All are
+scored on the same mixtures of validation speakers, rooms and noises; ``benchmarks/rooms.md`` tells
+of those that are finished. ``--score`` trains nothing more.
 """
 
 import argparse
@@ -10,15 +11,31 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.ablation import parse as ablation_arguments
-from benchmarks.ablation import run_row
-from benchmarks.about import ROOT
-from benchmarks.rows import Row
-from sfsrnet_modules.common.hparams import one_line_errors
+import matplotlib
+import numpy as np
+import pandas as pd
 
+from benchmarks.ablation import RUN, read_json, run_row
+from benchmarks.ablation import parse as ablation_arguments
+from benchmarks.about import ROOT, table
+from benchmarks.rows import Row
+from data_prep.corpora.acoustics import Acoustics
+from data_prep.corpora.recognise import prepare
+from data_prep.mixing.conversations import write_sets
+from data_prep.mixing.fixed import FixedMixtures
+from data_prep.mixing.noise import KINDS
+from sfsrnet_modules.common.hparams import one_line_errors
+from sfsrnet_modules.evaluation.scoring import write_results
+from sfsrnet_modules.evaluation.summary import evaluate, interval, read_results
+from sfsrnet_modules.inference import SFSRNetSeparation
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+RATE, ROOMS = 8000, "cache/rooms"  # Hz
 # half of the mixtures in a room, half with noise; a few with one voice, so that it learns silence
 AS_RECORDED = {
-    "rooms": "cache/rooms",
+    "rooms": ROOMS,
     "noise_kinds": "[recordings, babble, coloured]",
     "noise_share": "0.5",
     "fewer_voices": "{1: 0.1}",
@@ -28,17 +45,46 @@ THREE_OUTPUTS = {"num_spks": "3", "fewer_voices": "{1: 0.1, 2: 0.5}"}
 ROWS = {
     "clean": Row("clean sums alone", {"noise_share": "0"}),
     "rooms": Row("rooms, noise, pauses, one voice", AS_RECORDED),
-    "three": Row("as above, three outputs", AS_RECORDED | THREE_OUTPUTS),
+    "three": Row("the same, three outputs", AS_RECORDED | THREE_OUTPUTS),
 }
+# what is told of a set: (set, measure, its name)
+FIGURES = [
+    *((name, "si_snr_i", "SI-SNRi") for name in ("clean", "noise", "room", "room+noise")),
+    ("conversation", "si_snr_i", "SI-SNRi"),
+    ("one voice", "voice_si_snr", "SI-SNR of the voice"),
+    ("one voice", "leak", "ghost over the voice"),
+]
+REPORT = """# Rooms and noise in training
+
+`{command}`: {steps} steps of `hparams/small.yaml` (batches of 2, 2 s) and {others}; commit
+{commits}, {machine}. Seeds {seeds}.
+
+{items} mixtures of validation speakers, {conversations} conversations of 45 s; rooms and noises are
+those of validation. dB: mean of the seeds, with the least and the most of theirs where there are
+several. "Difference": item by item, with its 95 % interval over the items of all seeds that both
+rows have. The ghost is the output that should be silent: less is better.
+
+{table}
+
+{rows}
+
+![Difference to clean sums alone](rooms.png)
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train what is not there yet."""
-    args, extra = parse(arguments)
+    """Train what is not there yet, score it, write the report."""
+    args = parse(arguments)
     with one_line_errors():
+        if not args.score:
+            for key, seed in runs(args.seeds):
+                manifests = {"manifest_folder": str(args.folder / f"manifests-{key}-{seed}")}
+                run_row(args.training, key, seed, args.extra | manifests, ROWS)
+        sets = write_all_sets(args)
         for key, seed in runs(args.seeds):
-            manifests = {"manifest_folder": str(args.folder / f"manifests-{key}-{seed}")}
-            run_row(args, key, seed, extra | manifests, ROWS)
+            if read_json(args.folder / key / str(seed) / RUN).get("outcome") == "done":
+                score(args, key, seed, sets)
+        print(write_report(args))
     return 0
 
 
@@ -47,22 +93,162 @@ def runs(seeds: list[int]) -> list[tuple[str, int]]:
     return [(key, seed) for seed in seeds for key in ("clean", "rooms")] + [("three", seeds[0])]
 
 
-def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, str]]:
-    """Read the command line: of training what the ablation's rows are trained by."""
+# --- Scoring --------------------------------------------------------------------------------------
+
+
+def write_all_sets(args: argparse.Namespace) -> dict[str, Path]:
+    """The manifests of every condition, of the same mixtures of validation speakers."""
+    folder = args.folder / "validation"
+    prepare(args.speech, folder, RATE, num_valid=args.mixtures, num_test=1)
+    acoustics = Acoustics(
+        RATE, ROOT / ROOMS, room_share=1.0, noise_folder=args.noise_folder, noise_kinds=KINDS
+    )
+    manifest = folder / "valid.csv"
+    sets = acoustics.write_conditions(manifest, folder / "sets", args.speech)
+    return sets | write_sets(manifest, folder / "sets")
+
+
+def score(args: argparse.Namespace, key: str, seed: int, sets: dict[str, Path]) -> None:
+    """Score a trained model in every condition, unless that is done."""
+    folder = args.folder / key / str(seed)
+    separator = SFSRNetSeparation.from_hparams(folder / "model", run_opts={"device": "cpu"})
+    for name, manifest in sets.items():
+        if not (folder / f"{name}.csv").is_file():
+            roots = (args.speech, args.noise_folder, ROOT / ROOMS)
+            test_set = FixedMixtures(manifest, RATE, separator.hparams.num_spks, *roots)
+            long = name == "conversation"
+            scores = evaluate(separator, test_set, in_segments=long, measures=())
+            write_results(scores, folder / f"{name}.csv")
+
+
+# --- Report ---------------------------------------------------------------------------------------
+
+
+def write_report(args: argparse.Namespace) -> Path:
+    """Write the table of what is scored, and its picture."""
+    scored = {key: finished(args.folder / key) for key in ROWS}
+    lines, differences = [], {}
+    for name, column, title in FIGURES:
+        values = {key: values_of(scored, key, name, column) for key in ROWS}
+        gains = {key: paired(values[key], values["clean"]) for key in ("rooms", "three")}
+        differences[f"{name}, {title}"] = gains["rooms"]
+        cells = [_means(values["clean"]), _means(values["rooms"]), _interval(gains["rooms"])]
+        to_two = paired(values["three"], values["rooms"])
+        lines.append([name, title, *cells, _means(values["three"]), _interval(to_two)])
+    header = ["set", "dB", ROWS["clean"].title, ROWS["rooms"].title, "difference"]
+    header += [ROWS["three"].title, "difference to two outputs"]
+    told = [read_json(path) for path in sorted(args.folder.glob(f"*/*/{RUN}"))]
+    told = [run for run in told if run["outcome"] == "done"]
+    some = next(iter(scored["clean"].values()))
+    args.output.write_text(
+        REPORT.format(
+            command=args.command,
+            steps=args.training.steps,
+            others=f"`{told[0]['extra'].rpartition(' --manifest_folder')[0]}`",
+            commits=", ".join(sorted({run["commit"] for run in told})),
+            machine=told[0]["machine"],
+            seeds=", ".join(f"{ROWS[key].title}: {', '.join(scored[key])}" for key in ROWS),
+            items=len(some["clean"]),
+            conversations=len(some["conversation"]),
+            table=table(header, lines),
+            rows="\n".join(f"- {row.title}: {_options(row)}" for row in ROWS.values()),
+        ),
+        encoding="utf-8",
+    )
+    _draw(differences, args.output.with_suffix(".png"))
+    return args.output
+
+
+def finished(folder: Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """The scores of every set, of a row's runs by their seed."""
+    names = {name for name, _, _ in FIGURES}
+    runs = [
+        run for run in sorted(folder.glob("*")) if all((run / f"{n}.csv").is_file() for n in names)
+    ]
+    return {run.name: {name: read_results(run / f"{name}.csv") for name in names} for run in runs}
+
+
+def values_of(scored: dict, key: str, name: str, column: str) -> dict[str, pd.Series]:
+    """One measure of a set for every seed of a row.
+
+    Three outputs have a silent one for two voices, so that SI-SNR is told in place of SI-SNRi: what
+    the mixture itself has is taken off, which the other rows know.
+    """
+    found = {}
+    for seed, sets in scored[key].items():
+        scores = sets[name]
+        if column == "si_snr_i" and column not in scores:
+            two = next(iter(scored["clean"].values()))[name]
+            scores = scores.assign(
+                si_snr_i=scores["voice_si_snr"] - (two["si_snr"] - two["si_snr_i"])
+            )
+        found[seed] = scores[column]
+    return found
+
+
+def paired(values: dict[str, pd.Series], base: dict[str, pd.Series]) -> np.ndarray:
+    """Differences item by item, of all seeds that both have: [N]."""
+    shared = [values[seed] - base[seed] for seed in values if seed in base]
+    return pd.concat(shared).dropna().to_numpy() if shared else np.zeros(0)
+
+
+def _means(values: dict[str, pd.Series]) -> str:
+    means = [series.mean() for series in values.values()]
+    if not means:
+        return ""
+    spread = f" ({min(means):.2f} to {max(means):.2f})" if len(means) > 1 else ""
+    return f"{np.mean(means):.2f}{spread}"
+
+
+def _interval(gains: np.ndarray) -> str:
+    if len(gains) < 2:
+        return ""
+    low, high = interval(gains)
+    return f"{gains.mean():+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _options(row: Row) -> str:
+    told = " ".join(f'--{key} "{value}"' for key, value in row.options.items())
+    return f"`python train.py {row.file} {told}`"
+
+
+def _draw(differences: dict[str, np.ndarray], picture: Path) -> None:
+    """Draw what rooms and noise in training bring in every set, with the interval."""
+    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    for place, gains in enumerate(differences.values()):
+        if len(gains) > 1:
+            axes.plot(interval(gains), [place, place], color="C0", linewidth=2)
+            axes.plot(gains.mean(), place, "o", color="C0")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(differences)), differences)
+    axes.invert_yaxis()
+    axes.set_xlabel("difference to training on clean sums alone, dB, with its 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line; ``training`` is what the ablation's rows are trained by."""
     parser = argparse.ArgumentParser(description="Rooms and noise against clean sums.")
     parser.add_argument("speech", metavar="SPEECH", help="a corpus, as for train.py")
     parser.add_argument("--noise_folder", required=True, help="recordings of noise")
     parser.add_argument("--steps", type=int, default=300, help="of every training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 5678, 9012])
+    parser.add_argument("--mixtures", type=int, default=5, help="that are scored, of each source")
+    parser.add_argument("--score", action="store_true", help="train nothing more")
     parser.add_argument("--folder", type=Path, default=ROOT / "results/rooms-table")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args(arguments)
     told = ["--data_folder", args.speech, "--steps", str(args.steps), "--folder", str(args.folder)]
     told += ["--epochs", "1", "--num_valid", "2", "--num_test", "1"]  # scored here instead
-    training, _ = ablation_arguments(told)
-    training.jobs = len(os.sched_getaffinity(0))  # one thread: others may train beside it
-    training.seeds = args.seeds
-    noise = os.path.relpath(args.noise_folder, ROOT)  # as seen by train.py
-    return training, {"noise_folder": noise, "ema": "0.99"}
+    args.training, _ = ablation_arguments(told)
+    args.training.jobs = len(os.sched_getaffinity(0))  # one thread: others may train beside it
+    args.folder = args.training.folder
+    args.extra = {"noise_folder": os.path.relpath(args.noise_folder, ROOT), "ema": "0.99"}
+    words = sys.argv[1:] if arguments is None else arguments
+    args.command = " ".join(["python -m benchmarks.rooms", *words])
+    return args
 
 
 if __name__ == "__main__":
