@@ -12,6 +12,8 @@ lufs     loudness in LUFS (LibriMix)                   each in -33 to -25; noise
 =======  ============================================  ==========================================
 """
 
+import math
+
 import numpy as np
 import pyloudnorm
 
@@ -31,8 +33,8 @@ def rms_db(audio: np.ndarray) -> float:
     >>> rms_db(np.full(4, 0.1))
     -20.0
     """
-    with np.errstate(divide="ignore"):
-        return float(10 * np.log10(np.einsum("t,t->", audio, audio) / len(audio)))
+    power = np.einsum("t,t->", audio, audio) / len(audio)
+    return 10 * math.log10(power) if power else -math.inf
 
 
 def loudness(audio: np.ndarray, sample_rate: int) -> float:
@@ -111,5 +113,5 @@ def peak_scale(mixture: np.ndarray, sources: np.ndarray) -> float:
     >>> peak_scale(np.array([1.8, 0.1]), np.array([[0.9, 0.9], [0.1, 0.0]]))
     0.5
     """
-    peak = max(audio.max() for audio in (mixture, -mixture.min(), sources, -sources.min()))
+    peak = max(mixture.max(), -mixture.min(), sources.max(), -sources.min())
     return float(PEAK / max(peak, PEAK))

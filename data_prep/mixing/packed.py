@@ -61,12 +61,13 @@ class Packed:
     def __reduce__(self) -> tuple:
         return Packed, (self.folder,)  # a worker that is spawned maps the file for itself
 
-    def read(self, i: int, start: int, num_samples: int) -> np.ndarray:
+    def read(self, i: int, start: int, out: np.ndarray, gain: float = 1.0) -> None:
         """Read a crop of a recording; as ``data_prep.mixing.recordings.Files.read``."""
         begin = self._bounds[i] + start
-        if begin + num_samples > self._bounds[i + 1]:
+        end = begin + len(out)
+        if end > self._bounds[i + 1]:
             raise OSError(f"number {i} of {self.folder} could not be read when it was packed")
-        return self._samples[begin : begin + num_samples] * self._scales[i]  # [T]
+        np.multiply(self._samples[begin:end], np.float32(gain * self._scales[i]), out=out)
 
 
 def find_pack(table: pd.DataFrame, sample_rate: int, folder: Path) -> Packed | None:
@@ -193,8 +194,9 @@ def _read_packed(
     recordings: Files, table: pd.DataFrame, lengths: np.ndarray, i: int
 ) -> tuple[np.ndarray, float]:
     """Read a recording as int16 [T], and the scale of a step; nothing where it is broken."""
+    audio = np.empty(lengths[i], np.float32)  # [T]
     try:
-        audio = recordings.read(i, 0, int(lengths[i]))  # [T]
+        recordings.read(i, 0, audio)
     except OSError as error:
         logger.warning("Packing leaves out %s: %s", table["ID"][i], error)
         return np.zeros(0, np.int16), 1.0

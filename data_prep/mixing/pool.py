@@ -98,7 +98,7 @@ class Pool:
         Speakers of one mixture come from one source, so that a separator cannot tell them apart by
         their microphones. A source is drawn in proportion to its speakers, times its weight.
         """
-        source = np.searchsorted(self._share_bounds, rng.random(), side="right")
+        source = self._share_bounds.searchsorted(rng.random(), side="right")
         yield from _in_random_order(rng, self._members[source])
         yield from rng.permutation(
             np.setdiff1d(np.concatenate(self._members), self._members[source])
@@ -134,35 +134,35 @@ class Pool:
         segment = np.zeros(last_frame(num_samples, speed), np.float32)  # [T * speed]
         begin = 0
         while begin < len(segment):
-            piece = self._draw_piece(rng, speaker, len(segment) - begin, level_db)
-            segment[begin : begin + len(piece)] = piece
-            begin += len(piece) + self.gap
-            if len(piece) == 0:
+            length = self._draw_piece(rng, speaker, segment[begin:], level_db)
+            if length == 0:
                 break
+            begin += length + self.gap
         return change_speed(segment, speed)[:num_samples]
 
     def _draw_piece(
-        self, rng: np.random.Generator, speaker: int, max_samples: int, level_db: float
-    ) -> np.ndarray:
-        """A crop of a recording, or a whole shorter one; empty when none can be read."""
+        self, rng: np.random.Generator, speaker: int, out: np.ndarray, level_db: float
+    ) -> int:
+        """Write a crop of a recording, or a whole shorter one; its length, 0 if none is read."""
         for _ in range(ATTEMPTS):
             i = self._draw_recording(rng, speaker)
             length, grid = int(self._lengths[i]), int(self._grids[i])
-            num_samples = min(max_samples, length)
+            num_samples = min(len(out), length)
             start = grid * int(rng.integers((length - num_samples) // grid + 1))
+            gain = from_db(level_db - self._levels_db[i])
             try:
-                audio = self._recordings.read(i, start, num_samples)
+                self._recordings.read(i, start, out[:num_samples], gain)
             except OSError as error:
                 self._report(i, error)
             else:
-                return audio * np.float32(from_db(level_db - self._levels_db[i]))
-        return np.zeros(0, np.float32)
+                return num_samples
+        return 0
 
     def _draw_recording(self, rng: np.random.Generator, speaker: int) -> int:
-        first, last = self._bounds[speaker], self._bounds[speaker + 1] - 1
-        second = rng.uniform(self._begins[first], self._begins[last + 1])
-        i = np.searchsorted(self._begins, second, side="right") - 1
-        return int(min(max(i, first), last))  # rounding could lead to a neighbour's
+        first, last = self._bounds[speaker : speaker + 2]
+        begins = self._begins[first : last + 1]
+        second = rng.uniform(begins[0], begins[-1])
+        return int(first + begins[1:-1].searchsorted(second, side="right"))
 
     def _report(self, i: int, error: OSError) -> None:
         if not self._unreadable[i]:

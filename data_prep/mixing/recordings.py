@@ -61,7 +61,7 @@ class Files:
         self._paths = np.array([os.fsencode(path) for path in table["path"]])
         self._sample_rate = sample_rate
 
-    def read(self, i: int, start: int, num_samples: int) -> np.ndarray:
+    def read(self, i: int, start: int, out: np.ndarray, gain: float = 1.0) -> None:
         """Read a crop of a recording.
 
         Arguments
@@ -70,13 +70,10 @@ class Files:
             Row of the table.
         start : int
             First sample of the resampled recording; lies at a whole frame of the file.
-        num_samples : int
-            Length of the crop, T.
-
-        Returns
-        -------
-        np.ndarray [T]
-            float32.
+        out : np.ndarray [T]
+            float32; the crop is written into it, and as long.
+        gain : float
+            Factor of the samples.
 
         Raises
         ------
@@ -84,4 +81,5 @@ class Files:
             The file is missing, broken or shorter than the table has it.
         """
         path, second = os.fsdecode(self._paths[i]), start / self._sample_rate
-        return read_audio(path, self._sample_rate, second, num_samples)
+        crop = read_audio(path, self._sample_rate, second, len(out))
+        np.multiply(crop, np.float32(gain), out=out)

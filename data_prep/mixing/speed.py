@@ -5,13 +5,13 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-import torch
 from scipy.signal import firwin
 
 from sfsrnet_modules.common.crops import num_resampled
 
 STEPS = 40  # to 1: neighbouring speeds are 0.4 semitones apart, and filters stay short
 HALF_FILTER = 10  # periods of the lower rate, as `resample_poly` has it
+AT_ONCE = 50  # blocks of a product: small enough for BLAS to stay on one thread, and in the cache
 
 
 def speeds(lowest: float, highest: float) -> list[Fraction]:
@@ -60,25 +60,20 @@ def change_speed(audio: np.ndarray, speed: Fraction) -> np.ndarray:
     """
     if speed == 1:
         return audio
-    first, second, reach = _filters(speed)  # [P, Q], [2R, Q], R
-    hop, num_out = first.shape
+    filters, hop, reach = _filters(speed)  # [P + 2R, Q], P, R
     num_samples = num_resampled(len(audio), speed)
-    num_blocks = -(-num_samples // num_out)
+    num_blocks = AT_ONCE * math.ceil(num_samples / (STEPS * AT_ONCE))
     padded = np.zeros((num_blocks + 1) * hop, np.float32)
     padded[reach : reach + len(audio)] = audio
-    # By torch, which takes one thread in a worker; numpy's product would take all cores.
-    rows = torch.from_numpy(padded).view(num_blocks + 1, hop)  # [B + 1, P]
-    blocks = rows[:-1] @ first  # [B, Q]
-    blocks.addmm_(rows[1:, : 2 * reach], second)
-    return blocks.view(-1)[:num_samples].numpy()  # [T']
+    rows = padded.reshape(-1, hop)  # [B + 1, P]
+    blocks = np.concatenate([rows[:-1], rows[1:, : 2 * reach]], axis=1)  # [B, P + 2R]
+    resampled = blocks.reshape(-1, AT_ONCE, len(filters)) @ filters  # [B / 50, 50, Q]
+    return resampled.reshape(-1)[:num_samples]  # [T']
 
 
 @lru_cache
-def _filters(speed: Fraction) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Filters by which P inputs and the 2 R around them make Q = ``STEPS`` outputs.
-
-    As columns: their taps on P inputs, and on the next 2 R.
-    """
+def _filters(speed: Fraction) -> tuple[np.ndarray, int, int]:
+    """Filters by which P inputs and R on either side make Q = ``STEPS`` outputs; P and R."""
     hop = int(speed * STEPS)
     highest = max(hop, STEPS)
     taps = STEPS * firwin(2 * HALF_FILTER * highest + 1, 1 / highest, window=("kaiser", 5.0))
@@ -86,5 +81,4 @@ def _filters(speed: Fraction) -> tuple[torch.Tensor, torch.Tensor, int]:
     inputs = np.arange(-reach, hop + reach)[:, None]
     tap = len(taps) // 2 + np.arange(STEPS) * hop - inputs * STEPS  # [P + 2R, Q]
     filters = np.where((tap >= 0) & (tap < len(taps)), taps.take(tap, mode="clip"), 0)
-    first, second = torch.from_numpy(filters.astype(np.float32)).split([hop, 2 * reach])
-    return first, second, reach
+    return filters.astype(np.float32), hop, reach

@@ -50,22 +50,30 @@ def mixing(corpus, **options):
 
 def count_reads(monkeypatch):
     reads = []
-    read = Files.read
-    monkeypatch.setattr(Files, "read", lambda *a: reads.append(a[1]) or read(*a))
+    original = Files.read
+    monkeypatch.setattr(Files, "read", lambda *a: reads.append(a[1]) or original(*a))
     return reads
+
+
+def read(recordings, i, start, num_samples, gain=1.0):
+    crop = np.empty(num_samples, np.float32)
+    recordings.read(i, start, crop, gain)
+    return crop
 
 
 def test_recordings_are_those_of_the_files_within_half_a_step(corpus):
     table = read_pool(corpus / "pool.csv", data_root=corpus)
     recordings, files = pack_all(corpus), Files(table, 8000)
     for i, length in enumerate(num_samples(table, 8000)):
-        whole = files.read(i, 0, length)
+        whole = read(files, i, 0, length)
         half_step = np.abs(whole).max() / 65534
-        assert np.abs(recordings.read(i, 0, length) - whole).max() <= 1.01 * half_step
-        crop = files.read(i, 800, 2000)  # 800: a whole frame at each rate
-        assert np.abs(recordings.read(i, 800, 2000) - crop).max() <= 1.05 * half_step
+        assert np.abs(read(recordings, i, 0, length) - whole).max() <= 1.01 * half_step
+        crop = read(files, i, 800, 2000, gain=0.5)  # 800: a whole frame at each rate
+        np.testing.assert_array_equal(crop, 0.5 * read(files, i, 800, 2000))
+        error = np.abs(read(recordings, i, 800, 2000, gain=0.5) - crop).max()
+        assert error <= 1.05 * half_step / 2
         with pytest.raises(OSError, match=f"number {i} of"):
-            recordings.read(i, 1, length)
+            read(recordings, i, 1, length)
 
 
 def test_mixtures_are_the_same_from_files_and_packed_in_workers_too(corpus):
@@ -98,9 +106,9 @@ def test_a_killed_packing_passes_for_nothing_and_goes_on(corpus, monkeypatch):
     monkeypatch.setattr(packed, "AT_ONCE", 2)
     pid = os.fork()
     if pid == 0:
-        read = Files.read
+        original = Files.read
         kill = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
-        Files.read = lambda *a: kill() if a[1] == 7 else read(*a)
+        Files.read = lambda *a: kill() if a[1] == 7 else original(*a)
         pack_all(corpus, "other")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
@@ -121,8 +129,8 @@ def test_a_changed_file_is_noticed(corpus, monkeypatch):
     sf.write(corpus / "s1" / "4.wav", samples / 2, rate)  # of the same size
     reads = count_reads(monkeypatch)
     row = list(read_pool(corpus / "pool.csv")["ID"]).index("s1/4.wav")
-    half = pack_all(corpus).read(row, 0, 1000)
-    np.testing.assert_allclose(half, first.read(row, 0, 1000) / 2, atol=1e-4)
+    half = read(pack_all(corpus), row, 0, 1000)
+    np.testing.assert_allclose(half, read(first, row, 0, 1000) / 2, atol=1e-4)
     assert len(reads) == NUMBER
 
 
