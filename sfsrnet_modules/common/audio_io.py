@@ -19,7 +19,8 @@ ENDINGS = {f".{name.lower()}" for name in soundfile.available_formats()} - {".ra
 ENDINGS |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}  # of recordings that libsndfile reads
 BLOCK = 2**18  # samples of all channels that are read at once: 1 MB
 UNKNOWN = 2**62  # frames; libsndfile gives 2^63 - 1 where a header states no length
-INEXACT = {"MP3"}  # after a seek its first frames lack those before, which they build on
+# After a seek they decode other samples than from the beginning, for seconds at times.
+INEXACT = {"MPEG_LAYER_III", "OPUS", "VORBIS"}
 FORMAT_UNKNOWN = 1  # libsndfile's error code
 
 # What libsndfile logs on a file that ends before the length in its header. A wav written to a pipe
@@ -99,7 +100,7 @@ class AudioFile(soundfile.SoundFile):
     def go_to(self, frame: int) -> None:
         """Read on from a frame; encodings that can't seek there exactly are decoded up to it."""
         try:
-            if self.format not in INEXACT:
+            if self.subtype not in INEXACT:
                 self.seek(frame)
                 return
         except soundfile.LibsndfileError:

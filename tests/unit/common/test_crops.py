@@ -29,6 +29,17 @@ def test_crop_at_the_same_rate_is_exact(noise):
     np.testing.assert_array_equal(crop, samples[4000:5001])
 
 
+@pytest.mark.parametrize("ending", ["opus", "ogg", "mp3"])
+def test_lossy_crop_is_decoded_from_the_beginning(tmp_path, ending, monkeypatch):
+    path = tmp_path / f"noise.{ending}"
+    format = ("OGG", "OPUS") if ending == "opus" else (ending.upper(), None)
+    samples = np.random.default_rng(0).normal(0, 0.1, 32000)
+    sf.write(path, samples, 16000, format=format[0], subtype=format[1])
+    whole = read_audio(path, 16000)
+    monkeypatch.setattr(sf.SoundFile, "seek", lambda *_: pytest.fail("sought"))
+    np.testing.assert_array_equal(read_audio(path, 16000, 1.25, 9000), whole[20000:29000])
+
+
 @pytest.mark.parametrize("sample_rate", [8000, 11025])
 def test_resampled_crop_is_a_piece_of_the_resampled_file(noise, sample_rate):
     path, samples = noise
