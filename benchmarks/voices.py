@@ -14,12 +14,12 @@ def voice(pitch: float, seconds: float, rng: np.random.Generator, rate: int = 80
     return 0.1 * tone * syllables + 1e-4 * rng.standard_normal(len(time))
 
 
-def write_corpus(folder: Path, num_speakers: int = 9, num_files: int = 2) -> Path:
-    """Write `<folder>/<speaker>/<utterance>.wav`, 3 s each at 8 kHz."""
+def write_corpus(folder: Path, num_speakers: int = 9, num_files: int = 2, rate: int = 8000) -> Path:
+    """Write `<folder>/<speaker>/<utterance>.wav`, 3 s each at `rate` Hz."""
     rng = np.random.default_rng(0)
     for speaker in range(num_speakers):
         (folder / f"s{speaker}").mkdir(parents=True)
         for utterance in range(num_files):
-            waveform = voice(90 + 25 * speaker, 3.0, rng)
-            soundfile.write(folder / f"s{speaker}" / f"{utterance}.wav", waveform, 8000)
+            waveform = voice(90 + 25 * speaker, 3.0, rng, rate)
+            soundfile.write(folder / f"s{speaker}" / f"{utterance}.wav", waveform, rate)
     return folder

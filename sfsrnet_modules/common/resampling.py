@@ -36,7 +36,7 @@ def resample(signal: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     545
     """
     up, down = _ratio(from_rate, to_rate)
-    return signal if up == down else resample_poly(signal, up, down, window=_low_pass(up, down))
+    return signal if up == down else resample_poly(signal, up, down, window=low_pass(up, down))
 
 
 def resample_blocks(
@@ -92,7 +92,7 @@ def _ratio(from_rate: int, to_rate: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _low_pass(up: int, down: int) -> np.ndarray:
+def low_pass(up: int, down: int) -> np.ndarray:
     """`resample_poly`'s own filter, which takes as long to design as to apply."""
     highest = max(up, down)
     taps = firwin(2 * HALF_FILTER * highest + 1, 1 / highest, window=("kaiser", 5.0))

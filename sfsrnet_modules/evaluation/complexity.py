@@ -9,14 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of trainable parameters.
+    """Return the number of parameters, frozen ones too.
 
     Example
     -------
     >>> count_parameters(nn.Linear(10, 2))
     22
     """
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return sum(p.numel() for p in model.parameters())
 
 
 def macs_per_second(model: nn.Module, sample_rate: int, *options) -> int:

@@ -6,23 +6,26 @@ from speechbrain.lobes.models.dual_path import Dual_Path_Model
 from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import nn
 
+from sfsrnet_modules.common.hparams import read_yaml
 from sfsrnet_modules.models.dual_path import DualPathSeparator
+from sfsrnet_modules.models.full_band import FullBand
 from sfsrnet_modules.models.separator import MaskSeparator
 from sfsrnet_modules.models.sfsrnet import SFSRNet
-from sfsrnet_modules.models.weights import WEIGHTS, load_weights
+from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, load_weights
 
 PARTS = ("encoder", "masknet", "decoder")  # as SpeechBrain names them in its published folders
 
 
-def load_start(model: SFSRNet, source: str) -> None:
+def load_start(model: SFSRNet | FullBand, source: str) -> None:
     """Load the weights that a training starts from, instead of fresh ones.
 
     Arguments
     ---------
-    model : SFSRNet
+    model : SFSRNet or FullBand
         Of the sizes of the trained one.
     source : str
-        A model folder of this project's, or what :func:`load_stock_weights` takes.
+        A model folder of this project's, or what :func:`load_stock_weights` takes. For a
+        :class:`FullBand` a folder of its own rate, or that of its narrow model.
 
     Raises
     ------
@@ -30,10 +33,35 @@ def load_start(model: SFSRNet, source: str) -> None:
         Where `source` is neither, or of other sizes.
     """
     weights = Path(source) / WEIGHTS
-    if weights.is_file():
+    if isinstance(model, FullBand):
+        load_weights(_part_of_rate(model, Path(source)), weights)
+    elif weights.is_file():
         load_weights(model, weights)
     else:
         load_stock_weights(model.separator, source)
+
+
+def _part_of_rate(model: FullBand, folder: Path) -> FullBand | SFSRNet:
+    """Return what the weights of a model folder belong to: the whole, or its narrow model."""
+    hparams_file = folder / HPARAMS
+    if not hparams_file.is_file():
+        raise ValueError(
+            f"no {hparams_file}: set start_from to the model folder of a finished model of "
+            f"{model.narrow.sample_rate} Hz"
+        )
+    about = read_yaml(hparams_file.read_text(encoding="utf-8"))
+    if about["num_spks"] != model.num_spks:
+        raise ValueError(
+            f"the model of {folder} gives {about['num_spks']} voices, num_spks is "
+            f"{model.num_spks}: set it to that, or start_from to another model folder"
+        )
+    parts = {model.sample_rate: model, model.narrow.sample_rate: model.narrow}
+    if about["sample_rate"] not in parts:
+        raise ValueError(
+            f"the model of {folder} is of {about['sample_rate']} Hz: set start_from to one of "
+            f"{model.narrow.sample_rate} Hz, or narrow_rate to its rate"
+        )
+    return parts[about["sample_rate"]]
 
 
 def load_stock_weights(separator: MaskSeparator, source: str) -> None:

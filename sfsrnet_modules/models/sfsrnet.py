@@ -41,6 +41,7 @@ class SFSRNet(nn.Module):
         sample_rate: int = 8000,
     ):
         super().__init__()
+        self.sample_rate = sample_rate
         self.conditioning = Conditioning(sample_rate)
         self.separator = separator
         self.super_resolution = super_resolution

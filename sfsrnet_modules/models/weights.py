@@ -8,6 +8,7 @@ from speechbrain.utils.fetching import FetchSource
 from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import nn
 
+HPARAMS = "hyperparams.yaml"  # of a model folder, SpeechBrain's name
 SUFFIX = ".safetensors"
 WEIGHTS = f"model{SUFFIX}"  # the loadable "model" of a model folder
 

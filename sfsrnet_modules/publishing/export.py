@@ -18,12 +18,11 @@ from torch import nn
 
 from sfsrnet_modules.common.command_line import at_home
 from sfsrnet_modules.common.hparams import one_line_errors, read_hparams, read_yaml
-from sfsrnet_modules.models.weights import WEIGHTS, save_weights
+from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, save_weights
 from sfsrnet_modules.publishing.model_card import LICENSE, model_card, read_note
 from sfsrnet_modules.publishing.onnx import export_onnx
 from sfsrnet_modules.publishing.training_run import TrainingRun
 
-HPARAMS = "hyperparams.yaml"  # SpeechBrain's name
 OLD_WEIGHTS = "model.ckpt"  # of folders written before; they load as ever
 
 # what `pretrained_from_hparams` needs beside the model

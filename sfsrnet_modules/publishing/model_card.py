@@ -221,6 +221,9 @@ def _training(run: TrainingRun, epochs: list[int]) -> str:
         f"```sh\n{run.command()}\n```\n",
         f"{commit[0].upper()}{commit[1:]}, seed {run.hparams.get('seed')}.",
     ]
+    if run.hparams.get("start_from") is not None:
+        start = Path(run.hparams["start_from"]).name
+        lines.append(f"It began with the weights of `{start}`, whose card names their data.")
     if epochs:
         which = f"those of epoch {epochs[0]}"
         if len(epochs) > 1:

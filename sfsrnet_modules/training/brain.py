@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
@@ -151,8 +152,10 @@ class Separation(sb.Brain):
                 f"the model can't separate a second of audio ({error}): check the sizes that the "
                 "options give its layers"
             ) from error
+        trained = sum(p.numel() for p in _trained(model.parameters()))
         logger.info(
             f"Model: {count_parameters(model) / 1e6:.2f} M parameters, "
+            f"{trained / 1e6:.2f} M of them trained, "
             f"{macs / 1e9:.2f} G multiply-accumulates for a second of audio"
         )
         dtype = AMPConfig.from_name(self.precision).dtype
@@ -161,6 +164,12 @@ class Separation(sb.Brain):
         self.loggers.append(self.tensorboard)
         self.preemption.listen()
         super().on_fit_start()
+
+    def init_optimizers(self) -> None:
+        """Make the optimizer of what is trained: frozen weights are not in it."""
+        make = self.opt_class
+        self.opt_class = lambda parameters: make(_trained(parameters))
+        super().init_optimizers()
 
     def _compile(self) -> None:
         """Make one graph of model and loss, for the training batches' shape alone."""
@@ -438,6 +447,11 @@ class Separation(sb.Brain):
             f"SDRi {scores['sdr_i'].mean():.2f} dB on {len(scores)} mixtures ({hours:.2f} h); "
             f"each of them in {path}"
         )
+
+
+def _trained(parameters: Iterable) -> list:
+    """Leave frozen parameters out; groups, as SpeechBrain makes them on request, have none."""
+    return [p for p in parameters if isinstance(p, dict) or p.requires_grad]
 
 
 def _means(sums: dict[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The multi-loss, whose targets grow in sampling rate.
+"""The multi-loss, whose targets grow in sampling rate; the loss of an upper band restored alone.
 
 B batch, T samples, C sources, E estimates; the source axis comes last, as in SpeechBrain.
 """
@@ -11,10 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.transforms import Resample
 
-from sfsrnet_modules.common.permutation import best_order
+from sfsrnet_modules.common.permutation import best_order, reorder
 from sfsrnet_modules.common.precision import in_float32
-from sfsrnet_modules.common.si_snr import mean_square, valid_mask
-from sfsrnet_modules.training.silence import pairwise_scores, scale_of
+from sfsrnet_modules.common.si_snr import EPS, mean_square, valid_mask
+from sfsrnet_modules.models.full_band import Crossover
+from sfsrnet_modules.training.silence import THRESHOLD, pairwise_scores, scale_of
+
+SHARE_OF_MIXTURE = 0.01  # of its power, beside a voice's own: what is -20 dB below it need not fit
 
 
 class MultiLoss(nn.Module):
@@ -152,6 +155,63 @@ class MultiLoss(nn.Module):
         if self.low_rate == "resample":
             return _along_time(self.down[str(rate)], estimates * mask), sources
         return estimates * mask, _along_time(self.up[str(rate)], sources)[:, : mask.shape[1]]
+
+
+class UpperBandLoss(nn.Module):
+    """The loss of :class:`~sfsrnet_modules.models.full_band.FullBand`: of the upper band alone.
+
+    A negative, thresholded SNR of each voice's upper band, in the order that the lower band fixes:
+    it has no permutation of its own. Not SI-SNR, since the upper band has to fit the lower one's
+    level. A voice that has next to nothing above is held against a share of the mixture's power.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Hz, of estimates and sources.
+    low_rate : int
+        Hz, of the narrow model.
+
+    Example
+    -------
+    >>> loss = UpperBandLoss(16000, low_rate=8000)
+    >>> sources = torch.randn(4, 800, 2)
+    >>> lower = sources - loss.crossover.upper(sources.mT).mT
+    >>> total, terms = loss(torch.stack([lower, sources]).flip(3), sources)
+    >>> terms["sr"].round()
+    tensor(30.)
+    """
+
+    def __init__(self, sample_rate: int, low_rate: int):
+        super().__init__()
+        self.crossover = Crossover(sample_rate, low_rate)
+
+    @in_float32
+    def forward(
+        self,
+        estimates: Tensor,
+        sources: Tensor,
+        lengths: Tensor | None = None,
+        has_refined: bool = True,
+        mixture: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss; arguments and return values are those of :class:`MultiLoss`.
+
+        The last two estimates are the lower band and the full band.
+        """
+        if mixture is None:
+            mixture = sources.sum(2)  # [B, T]
+        power = mean_square(mixture.unsqueeze(2), lengths).squeeze(1)  # [B]
+        lower, answer = estimates[-2:]  # [B, T, C]
+        above = self.crossover.upper(sources.mT).mT  # [B, T, C]
+        scale = scale_of(lower, sources - above, lengths, weights)
+        order = best_order(pairwise_scores(lower, sources - above, power, lengths, scale))
+        error = mean_square(reorder(answer - lower, order) - above, lengths)  # [B, C]
+        of_mixture = mean_square(self.crossover.upper(mixture).unsqueeze(2), lengths)  # [B, 1]
+        reference = mean_square(above, lengths) + SHARE_OF_MIXTURE * of_mixture + EPS  # [B, C]
+        snr = -10 * torch.log10(error / reference + THRESHOLD).mean(1, keepdim=True).mT  # [1, B]
+        (score,) = _mean(snr, weights)
+        return -score, {"sr": score.detach()}
 
 
 def _in_best_order(scores: Tensor) -> Tensor:

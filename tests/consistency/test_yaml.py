@@ -33,13 +33,16 @@ def test_builds_and_trains_on_a_quarter_of_a_second(path):
     hparams = build(path.name)
     model, loss = hparams["model"], hparams["loss"]
     sources = torch.randn(1, 2000, 2)
-    has_refined = hparams["super_resolution"] is not None
+    has_refined = model.super_resolution is not None
     total, terms = loss(model(sources.sum(2)), sources, None, has_refined)
     total.backward()
     assert total.isfinite()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    if path.name == "wide.yaml":  # trains super-resolution alone
+        assert list(terms) == ["sr"]
+        return
     assert len(terms) == model.separator.num_estimates + has_refined
     assert len(hparams["rates"]) == model.separator.num_estimates
-    assert all(p.grad is not None for p in model.parameters())
 
 
 COMPLETE = {  # of other architectures: what they have no use for
@@ -84,6 +87,7 @@ SIZES = (  # name, overrides, parameters in M, multiply-accumulates in G for a s
     ("mini.yaml", "", 0.86, 1.38),
     ("small.yaml", "", 1.01, 1.03),
     ("shipped.yaml", "", 3.45, 3.78),
+    ("wide.yaml", "", 3.67, 4.03),
     ("dprnn.yaml", "", 9.27, 114.4),
     ("convtasnet.yaml", "", 10.11, 111.6),
 )
@@ -95,9 +99,15 @@ def test_every_file_states_its_size():
 
 @pytest.mark.parametrize(("name", "overrides", "millions", "giga_macs"), SIZES)
 def test_size_and_cost(name, overrides, millions, giga_macs):
-    model = build(name, overrides)["model"]
-    assert count_parameters(model) / 1e6 == pytest.approx(millions, abs=0.01)
-    assert macs_per_second(model, 8000) / 1e9 == pytest.approx(giga_macs, abs=0.1)
+    hparams = build(name, overrides)
+    assert count_parameters(hparams["model"]) / 1e6 == pytest.approx(millions, abs=0.01)
+    macs = macs_per_second(hparams["model"], hparams["sample_rate"])
+    assert macs / 1e9 == pytest.approx(giga_macs, abs=0.1)
+
+
+def test_the_upper_band_costs_a_fifth_at_most():
+    model = build("wide.yaml")["model"]
+    assert macs_per_second(model, 16000) < 1.2 * macs_per_second(model.narrow, 8000)
 
 
 def test_the_papers_model_trains_one_step_on_a_second_of_audio():

@@ -6,11 +6,14 @@ from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.lobes.models.conv_tasnet import MaskNet
 from speechbrain.lobes.models.dual_path import SepformerWrapper
 
+from conftest import tiny_sfsrnet
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.inference.pretrained import PARTS, from_stock, load_start, load_stock_weights
 from sfsrnet_modules.models.conditioning import Conditioning
 from sfsrnet_modules.models.dual_path import DualPathSeparator
+from sfsrnet_modules.models.full_band import FullBand
 from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.models.upper_band import UpperBand
 
 SIZES = {
     "encoder_out_nchannels": 16,
@@ -155,3 +158,33 @@ def test_published_conv_tasnet_keeps_its_mask_network():
     model = from_stock(parts.encoder, masknet, parts.decoder).eval()
     assert model.separator.masknet is masknet
     assert model(torch.randn(1, 800)).shape == (1, 1, 800, 2)
+
+
+def test_a_finished_model_becomes_the_narrow_one_of_a_full_band(model_folder):
+    finished = SFSRNetSeparation.from_hparams(source=model_folder).mods.model
+    model = FullBand(tiny_sfsrnet(), UpperBand(channels=8), 16000)
+    load_start(model, str(model_folder))
+    for name, value in finished.state_dict().items():
+        assert torch.equal(model.narrow.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ("sample_rate: 11025", "is of 11025 Hz: set start_from to one of 8000 Hz, or narrow_rate"),
+        ("num_spks: 3", "gives 3 voices, num_spks is 2: set it to that, or start_from to another"),
+    ],
+)
+def test_a_narrow_model_that_does_not_fit_is_refused(model_folder, stated, message):
+    hparams_file = model_folder / "hyperparams.yaml"
+    key = stated.split(":")[0]
+    lines = hparams_file.read_text().splitlines()
+    hparams_file.write_text("\n".join(stated if x.startswith(f"{key}:") else x for x in lines))
+    with pytest.raises(ValueError, match=message):
+        load_start(FullBand(tiny_sfsrnet(), UpperBand(), 16000), str(model_folder))
+
+
+def test_no_folder_of_a_narrow_model_is_named(tmp_path):
+    model = FullBand(tiny_sfsrnet(), UpperBand(), 16000)
+    with pytest.raises(ValueError, match=r"no .*nowhere/hyperparams\.yaml: set start_from to the"):
+        load_start(model, str(tmp_path / "nowhere"))

@@ -3,7 +3,7 @@ import torch
 from torchaudio.transforms import Resample
 
 from sfsrnet_modules.common.si_snr import pit_si_snr
-from sfsrnet_modules.training.losses import MultiLoss, _along_time
+from sfsrnet_modules.training.losses import MultiLoss, UpperBandLoss, _along_time
 
 
 @pytest.mark.parametrize("low_rate", ["resample", "lowpass"])
@@ -91,3 +91,48 @@ def test_resampling_is_torchaudios(old, new, num_samples):
     resample = Resample(old, new, dtype=torch.float64)
     x = torch.randn(2, num_samples, 3, dtype=torch.float64)
     assert torch.allclose(_along_time(resample, x), resample(x.mT.contiguous()).mT, atol=1e-12)
+
+
+def in_two_bands(loss: UpperBandLoss, sources: torch.Tensor) -> torch.Tensor:
+    """Lower and full band of `sources` [B, T, C] as perfect estimates, [2, B, T, C]."""
+    return torch.stack([sources - loss.crossover.upper(sources.mT).mT, sources])
+
+
+def test_the_upper_band_is_held_to_the_order_of_the_lower_one():
+    loss, sources = UpperBandLoss(16000, 8000), torch.randn(2, 1600, 2)
+    lower, full = in_two_bands(loss, sources)
+    perfect, terms = loss(torch.stack([lower, full]).flip(3), sources)
+    assert perfect < -29.9 and terms["sr"] == -perfect
+    swapped = lower + (full - lower).flip(2)  # better in another order: none of its own is taken
+    assert loss(torch.stack([lower, swapped]), sources)[0] > 2
+
+
+def test_errors_below_and_levels_below_are_not_the_upper_bands():
+    loss, sources = UpperBandLoss(16000, 8000), torch.randn(2, 1600, 2)
+    lower, full = in_two_bands(loss, sources)
+    wrong = lower + 0.5 * lower.flip(2)
+    assert loss(torch.stack([wrong, wrong + full - lower]), sources)[0] < -29.9
+    louder = lower + 2 * (full - lower)
+    assert loss(torch.stack([lower, louder]), sources)[0].abs() < 0.1  # dB: its level counts
+
+
+@pytest.mark.parametrize("silent", [1, 2])
+def test_silent_voices_give_a_finite_upper_loss(silent):
+    sources = torch.randn(1, 1600, 2)
+    sources[:, :, 2 - silent :] = 0
+    loss = UpperBandLoss(16000, 8000)
+    estimates = (in_two_bands(loss, sources) + 1e-3).requires_grad_()
+    total, _ = loss(estimates, sources)
+    total.backward()
+    assert total.isfinite() and estimates.grad.isfinite().all()
+
+
+def test_padding_does_not_count_in_the_upper_band():
+    loss, sources = UpperBandLoss(16000, 8000), torch.randn(1, 1000, 2)
+    estimates = in_two_bands(loss, sources)
+    estimates[1] += 0.3 * torch.randn(1, 1000, 2)
+    longer = torch.cat([estimates, torch.randn(2, 1, 600, 2)], dim=2)
+    padded = torch.cat([sources, torch.zeros(1, 600, 2)], dim=1)
+    mixture, share = padded.sum(2), torch.tensor([1000 / 1600])
+    difference = loss(longer, padded, share, mixture=mixture)[0] - loss(estimates, sources)[0]
+    assert difference.abs() < 0.2
