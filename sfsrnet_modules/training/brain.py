@@ -174,7 +174,7 @@ class Separation(sb.Brain):
     def _compile(self) -> None:
         """Make one graph of model and loss, for the training batches' shape alone."""
         if self.compile:
-            whole = world_size() == 1  # DDP cuts it where gradients are sent
+            whole = not self.distributed_launch  # DDP cuts it where gradients are sent
             self.objective = torch.compile(
                 self.objective, mode=self.compile_mode, fullgraph=whole, dynamic=False
             )

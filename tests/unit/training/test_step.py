@@ -1,6 +1,8 @@
 """A training step does not wait for the device, skips what is not finite, and is one graph."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +19,7 @@ from sfsrnet_modules.training.brain import Separation
 from sfsrnet_modules.training.losses import MultiLoss
 from sfsrnet_modules.training.step import filled_up
 
-TINY = "--filters 8 --width 8 --blocks 2 --heads 2 --ffn 16 --chunk 20 --sr_channels [4,4,4]"
+TINY = "--filters 8 --width 8 --blocks 1 --heads 2 --ffn 16 --chunk 20 --sr_channels [4,4,4]"
 
 
 class Transfers(TorchFunctionMode):
@@ -59,22 +61,28 @@ class _Scalars(TorchDispatchMode):
 
 
 @pytest.fixture
-def brain(tmp_path) -> Separation:
-    arguments = [str(ROOT / "hparams/small.yaml"), *TINY.split(), "--rates", "[4000, 8000]"]
-    arguments += ["--data_folder", "none", "--output_folder", str(tmp_path)]
-    _, _, _, hparams = load_hparams(arguments)
-    names = ("modules", "opt_class", "checkpointer")
-    brain = Separation(
-        **{n: hparams[n] for n in names}, hparams=hparams, run_opts={"device": "cpu"}
-    )
-    brain.train_data = SimpleNamespace(set_epoch=lambda epoch: None)
-    brain.batches = brain_module.EpochBatches(100, 2)
-    brain.on_fit_start()
-    brain.preemption = SimpleNamespace(requested=False)
-    brain.noprogressbar = True
-    brain.on_stage_start(sb.Stage.TRAIN, 1)
-    brain.nonfinite_count = 0
-    return brain
+def make_brain(tmp_path) -> Callable[..., Separation]:
+    def make(*options: str, **run_opts) -> Separation:
+        arguments = [str(ROOT / "hparams/small.yaml"), *TINY.split(), "--rates", "[8000]"]
+        arguments += ["--data_folder", "none", "--output_folder", str(tmp_path), *options]
+        _, _, _, hparams = load_hparams(arguments)
+        parts = {name: hparams[name] for name in ("modules", "opt_class", "checkpointer")}
+        brain = Separation(**parts, hparams=hparams, run_opts={"device": "cpu"} | run_opts)
+        brain.train_data = SimpleNamespace(set_epoch=lambda epoch: None)
+        brain.batches = brain_module.EpochBatches(100, 2)
+        brain.on_fit_start()
+        brain.preemption = SimpleNamespace(requested=False)
+        brain.noprogressbar = True
+        brain.on_stage_start(sb.Stage.TRAIN, 1)
+        brain.nonfinite_count = 0
+        return brain
+
+    return make
+
+
+@pytest.fixture
+def brain(make_brain) -> Separation:
+    return make_brain()
 
 
 def batch(value: float = 0.0) -> PaddedBatch:
@@ -158,3 +166,37 @@ def test_model_and_loss_are_one_graph_for_short_batches_too():
         filled = filled_up(3, *inputs)
         assert torch.allclose(compiled(*filled), objective(*inputs), atol=1e-3)
     assert len(graphs) == 1
+
+
+@pytest.fixture
+def process_group(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield {"distributed_launch": True, "distributed_backend": "gloo"}
+    torch.distributed.destroy_process_group()
+
+
+def test_a_compiled_step_is_the_same(make_brain, monkeypatch):
+    compared(partial(make_brain, "--checkpointing", "True"), monkeypatch)
+
+
+def test_a_compiled_step_is_the_same_in_a_group(make_brain, process_group, monkeypatch):
+    compared(partial(make_brain, **process_group), monkeypatch)
+
+
+def compared(make: Callable[..., Separation], monkeypatch) -> None:
+    """Step with and without compiling, the second time on a short batch; compare the weights."""
+    # the graphs of both ways, run without the compiler of each machine
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    sources = 0.1 * torch.randn(3, 1000, 2)
+    weights = []
+    for compile_it in (False, True):
+        brain = make(compile=compile_it)
+        brain.batches = brain_module.EpochBatches(3, 2)
+        for items in (sources[:2], sources[2:]):
+            step(brain, PaddedBatch([{"id": "", "mixture": s.sum(1), "sources": s} for s in items]))
+        weights.append(torch.cat([p.detach().flatten() for p in brain.modules.parameters()]))
+    one, two = weights
+    assert (one - two).abs().mean() < 1e-4 and one.isfinite().all()
