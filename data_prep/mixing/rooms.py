@@ -116,12 +116,13 @@ class Rooms:
         """
         responses = self.bank["responses"][room, list(places)]  # [C, L]
         length = round(float(self.bank["t60"][room]) * self.sample_rate)
-        heard = convolve(voices, responses[:, :length])  # [C, T]
+        parts = [responses[:, :length]]
+        if self.num_early is not None:
+            parts.append(responses[:, : min(self.num_early, length)])
+        heard, *targets = convolve(voices, *parts)  # [C, T] each
         gains = np.array([_level_gain(v, h) for v, h in zip(voices, heard, strict=True)])
         heard *= gains[:, None]
-        if self.num_early is None:
-            return heard, heard
-        return heard, convolve(voices, responses[:, : self.num_early]) * gains[:, None]
+        return heard, targets[0] * gains[:, None] if targets else heard
 
 
 def _level_gain(voice: np.ndarray, heard: np.ndarray) -> np.float32:
@@ -130,20 +131,34 @@ def _level_gain(voice: np.ndarray, heard: np.ndarray) -> np.float32:
     return np.float32(from_db(gain_db) if np.isfinite(gain_db) else 1.0)
 
 
-def convolve(voices: np.ndarray, responses: np.ndarray) -> np.ndarray:
-    """Convolve each voice [C, T] with its response [C, L], up to the voices' end: [C, T].
+def convolve(voices: np.ndarray, *responses: np.ndarray) -> list[np.ndarray]:
+    """Convolve each voice with its response, and with further ones, up to the voices' end.
 
-    By blocks of the voices (overlap-save), whose transforms stay in the processor's cache.
+    By blocks of the voices (overlap-save), whose transforms stay in the processor's cache; the
+    voices' are taken once.
+
+    Arguments
+    ---------
+    voices : np.ndarray [C, T]
+        float32.
+    *responses : np.ndarray [C, L]
+        float32, the longest first.
+
+    Returns
+    -------
+    list of np.ndarray [C, T]
     """
-    voices, responses = torch.from_numpy(voices), torch.from_numpy(responses)
-    num_samples, past = voices.shape[-1], responses.shape[-1] - 1
+    num_samples, past = voices.shape[-1], responses[0].shape[-1] - 1
     size = 2 ** math.ceil(math.log2(2 * past + 2))  # of a transform
     step = size - past  # samples of the result that it gives
-    blocks = pad(voices, (past, -num_samples % step)).unfold(-1, size, step)  # [C, B, size]
-    spectra = torch.fft.rfft(blocks)  # [C, B, F]
-    spectra *= torch.fft.rfft(responses, size)[:, None]
-    heard = torch.fft.irfft(spectra, size)[..., past:]  # [C, B, step]
-    return heard.reshape(len(voices), -1)[:, :num_samples].numpy()
+    padded = pad(torch.from_numpy(voices), (past, -num_samples % step))
+    spectra = torch.fft.rfft(padded.unfold(-1, size, step))  # [C, B, F]
+    results = []
+    for response in responses:
+        product = spectra * torch.fft.rfft(torch.from_numpy(response), size)[:, None]
+        heard = torch.fft.irfft(product, size)[..., past:]  # [C, B, step]
+        results.append(heard.flatten(1)[:, :num_samples].numpy())
+    return results
 
 
 def make_banks(
