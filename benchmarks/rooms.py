@@ -9,18 +9,20 @@ of those that are finished. ``--score`` trains nothing more.
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.ablation import RUN, read_json, run_row
 from benchmarks.ablation import parse as ablation_arguments
 from benchmarks.about import ROOT, table
 from benchmarks.rows import Row
 from data_prep.corpora.acoustics import Acoustics
-from data_prep.corpora.recognise import prepare
+from data_prep.corpora.recognise import prepare, train_set
 from data_prep.mixing.conversations import write_sets
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.noise import KINDS
@@ -33,6 +35,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 RATE, ROOMS = 8000, "cache/rooms"  # Hz
+SEGMENT, ITEMS, ROUNDS = 3.0, 100, 7  # s; mixtures a round, of the loader's timing
 # half of the mixtures in a room, half with noise; a few with one voice, so that it learns silence
 AS_RECORDED = {
     "rooms": ROOMS,
@@ -69,6 +72,13 @@ rows have. The ghost is the output that should be silent: less is better.
 {rows}
 
 ![Difference to clean sums alone](rooms.png)
+
+## What they cost the loader
+
+Mixtures of {segment:.0f} s a second of CPU time, one thread, from the packed corpus: medians of
+{rounds} rounds in which all take turns, and of the rounds' ratios.
+
+{throughput}
 """
 
 
@@ -121,6 +131,56 @@ def score(args: argparse.Namespace, key: str, seed: int, sets: dict[str, Path]) 
             write_results(scores, folder / f"{name}.csv")
 
 
+# --- What they cost -------------------------------------------------------------------------------
+
+
+def throughput(args: argparse.Namespace) -> str:
+    """Mixtures a second of CPU time from the packed corpus, one thread: all kinds take turns."""
+    torch.set_num_threads(1)  # as in a worker
+    manifests = args.folder / f"manifests-clean-{args.seeds[0]}"
+    rooms, recorded = {"rooms": ROOT / ROOMS, "room_share": 1.0}, {"noise_share": 1.0}
+    all_kinds = recorded | {"noise_kinds": KINDS}
+    kinds = {
+        "clean sums": {},
+        "rooms": rooms,
+        "rooms in half of them": rooms | {"room_share": 0.5},
+        "recorded noise": recorded,
+        "recorded, babble or coloured noise": all_kinds,
+        "rooms and recorded noise": rooms | recorded,
+        "rooms and any noise": rooms | all_kinds,
+        "rooms in half, any noise in half": rooms
+        | all_kinds
+        | {"room_share": 0.5, "noise_share": 0.5},
+    }
+    sets = {}
+    for kind, options in kinds.items():
+        options = {"noise_folder": args.noise_folder, "noise_share": 0.0} | options
+        sets[kind] = train_set(
+            True,
+            manifests,
+            args.speech,
+            args.noise_folder,
+            *(ITEMS * (ROUNDS + 1), SEGMENT, RATE),
+            num_spks=2,
+            seed=1234,
+            speed=(0.9, 1.1),
+            acoustics=Acoustics(RATE, **options),
+            packs=ROOT / "cache/packed",
+        )
+    speeds = {kind: [] for kind in kinds}
+    for turn in range(ROUNDS + 1):
+        for kind, mixtures in sets.items():
+            begin = time.process_time()
+            for i in range(turn * ITEMS, (turn + 1) * ITEMS):
+                mixtures[i]
+            speeds[kind].append(ITEMS / (time.process_time() - begin))
+    rows, clean = [], np.array(speeds["clean sums"][1:])  # warm
+    for kind, values in speeds.items():
+        median, share = np.median(values[1:]), np.median(np.array(values[1:]) / clean)
+        rows.append([kind, f"{median:.0f}", f"{share:.2f}"])
+    return table(["mixtures", "a second", "of the clean ones"], rows)
+
+
 # --- Report ---------------------------------------------------------------------------------------
 
 
@@ -151,6 +211,9 @@ def write_report(args: argparse.Namespace) -> Path:
             items=len(some["clean"]),
             conversations=len(some["conversation"]),
             table=table(header, lines),
+            segment=SEGMENT,
+            rounds=ROUNDS,
+            throughput=throughput(args),
             rows="\n".join(f"- {row.title}: {_options(row)}" for row in ROWS.values()),
         ),
         encoding="utf-8",
