@@ -298,7 +298,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--noise_folder", required=True, help="recordings of noise")
     parser.add_argument("--steps", type=int, default=300, help="of every training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 5678, 9012])
-    parser.add_argument("--mixtures", type=int, default=5, help="that are scored, of each source")
+    parser.add_argument("--mixtures", type=int, default=4, help="that are scored, of each source")
     parser.add_argument("--score", action="store_true", help="train nothing more")
     parser.add_argument("--folder", type=Path, default=ROOT / "results/rooms-table")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
