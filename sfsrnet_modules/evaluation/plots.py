@@ -25,7 +25,7 @@ LOG = "train_log.txt"
 BINS = 5  # of SNR or reverberation time
 
 
-def draw_bands(scores: pd.DataFrame, picture: Path) -> Path:
+def draw_bands(scores: pd.DataFrame, picture: Path, kinds: Mapping[str, str] | None = None) -> Path:
     """Draw SI-SNRi in bands, before and after SR, with 95 % intervals over the items.
 
     Arguments
@@ -34,6 +34,8 @@ def draw_bands(scores: pd.DataFrame, picture: Path) -> Path:
         Of ``evaluate.py --bands``.
     picture : Path
         Where to.
+    kinds : mapping, optional
+        Label, and what the columns of its estimates end in. Default: before and after SR.
 
     Returns
     -------
@@ -48,13 +50,15 @@ def draw_bands(scores: pd.DataFrame, picture: Path) -> Path:
     bands = [name for name in scores if re.fullmatch(r"band_\d+_\d+khz", name)]
     if not bands:
         raise ValueError("the results have no bands: make them with evaluate.py --bands")
-    kinds = {"without SR": BEFORE_SR, "with SR": ""}
-    if bands[0] + BEFORE_SR not in scores:
-        kinds = {"without SR": ""}
+    if kinds is None:
+        has_sr = bands[0] + BEFORE_SR in scores
+        kinds = {"without SR": BEFORE_SR, "with SR": ""} if has_sr else {"without SR": ""}
+    width = 0.8 / max(len(kinds), 2)
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for i, (label, suffix) in enumerate(kinds.items()):
-        place = np.arange(len(bands)) + 0.4 * (i - (len(kinds) - 1) / 2)
-        _draw_bars(axes, place, [scores[band + suffix].dropna() for band in bands], label)
+        place = np.arange(len(bands)) + width * (i - (len(kinds) - 1) / 2)
+        values = [scores[band + suffix].dropna() for band in bands]
+        _draw_bars(axes, place, width, values, label)
     axes.set_xticks(range(len(bands)), [_kilohertz(band) for band in bands])
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(xlabel="band, kHz", ylabel="SI-SNRi, dB", title=f"{len(scores)} mixtures")
@@ -102,10 +106,10 @@ def _draw_binned(axes, x: pd.Series, y: pd.Series, label: str) -> None:
     axes.errorbar(places, means, np.abs(ends.T - means), capsize=3, marker="o", label=label)
 
 
-def _draw_bars(axes, place: np.ndarray, values: list[pd.Series], label: str) -> None:
+def _draw_bars(axes, place: np.ndarray, width: float, values: list[pd.Series], label: str) -> None:
     means = np.array([x.mean() for x in values])
     ends = np.array([interval(x.to_numpy()) for x in values])  # [bands, 2]
-    axes.bar(place, means, 0.4, yerr=np.abs(ends.T - means), capsize=3, label=label)
+    axes.bar(place, means, width, yerr=np.abs(ends.T - means), capsize=3, label=label)
 
 
 def _kilohertz(band: str) -> str:

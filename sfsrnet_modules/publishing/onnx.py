@@ -4,7 +4,7 @@ What ONNX cannot hold is computed otherwise here, with the same outcome: positio
 their formula; norms over a whole item with their sums in float64; attention over chunks row by row.
 All else is the model's own.
 SepFormer, SFSRNet and Conv-TasNet can be exported. DPRNN can't: PyTorch's export fixes the length
-of an LSTM's input.
+of an LSTM's input. A full band on top of a model can't: the export does not follow its two rates.
 B batch, T samples, C sources, R rows of L positions, N channels, H heads of D channels.
 """
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops import scan
 
 from sfsrnet_modules.models import cpu, dual_path, transformer
+from sfsrnet_modules.models.full_band import FullBand
 from sfsrnet_modules.models.sfsrnet import SFSRNet
 
 OPSET = 18
@@ -82,6 +83,12 @@ def _check_exportable(model: SFSRNet) -> None:
                 f"no package {package}: pip install 'sfsrnet-speechbrain[onnx]', or leave --onnx "
                 "away"
             )
+    if isinstance(model, FullBand):
+        raise ValueError(
+            "a model of two rates (hparams/wide.yaml) can't be exported as ONNX, as PyTorch's "
+            "export does not follow their lengths: leave --onnx away, or export the model of the "
+            "low rate alone"
+        )
     if any(isinstance(part, nn.RNNBase) for part in model.modules()):
         raise ValueError(
             "a model with recurrent layers (DPRNN) can't be exported as ONNX, as PyTorch's export "

@@ -37,7 +37,8 @@ def call(command: list[str], folder: Path, **env: str) -> str:
 
 def test_the_model_is_in_the_wheel_and_no_tests_are(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "sfsrnet_modules/pretrained/sfsrnet-small-8k/model.safetensors" in names
+    for model in ("sfsrnet-small-8k", "sfsrnet-small-16k"):
+        assert f"sfsrnet_modules/pretrained/{model}/model.safetensors" in names
     tops = {name.split("/")[0] for name in names if "dist-info" not in name}
     assert tops == {"sfsrnet_modules", "data_prep"}
 

@@ -58,6 +58,8 @@ def test_bands_are_drawn_with_the_right_heights(tmp_path, monkeypatch):
     before = {f"{name}_before_sr": np.array(values) - 3 for name, values in columns.items()}
     draw_bands(pd.DataFrame(columns | before), tmp_path / "bands.png")
     assert [x.tolist() for x in bars] == [[6.0, 1.5], [9.0, 4.5]]
+    draw_bands(pd.DataFrame(columns | before), tmp_path / "bands.png", {"before": "_before_sr"})
+    assert bars[2].tolist() == [6.0, 1.5] and len(bars) == 3
 
 
 def test_bands_without_super_resolution_and_none_at_all(tmp_path):

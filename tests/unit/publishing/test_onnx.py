@@ -9,7 +9,9 @@ from speechbrain.lobes.models.dual_path import Dual_Path_Model, Encoder, SBRNNBl
 from conftest import tiny_sfsrnet
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.models.dual_path import DualPathSeparator
+from sfsrnet_modules.models.full_band import FullBand
 from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.models.upper_band import UpperBand
 from sfsrnet_modules.publishing.onnx import Answer, any_length, export_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -120,3 +122,9 @@ def test_a_network_that_differs_is_refused(tiny_model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"differs from PyTorch's by 5\.0e-01"):
         export_onnx(tiny_model, tmp_path / "model.onnx", 8000)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_model_of_two_rates_is_refused(tiny_model, tmp_path):
+    model = FullBand(tiny_model, UpperBand(channels=8), 16000)
+    with pytest.raises(ValueError, match=r"two rates .* can't be exported as ONNX, as"):
+        export_onnx(model, tmp_path / "model.onnx", 16000)
