@@ -205,6 +205,10 @@ def test_conditions_are_the_same_mixtures(corpus):
         assert torch.equal(room[i]["mixture"], room[i]["sources"].sum(-1))
         sounds = [(item["mixture"] - item["sources"].sum(-1)) for item in (noise[i], both[i])]
         assert (sounds[0] - sounds[1]).abs().max() < 1e-6 and sounds[0].abs().max() > 1e-3
+    three = FixedMixtures(paths["room+noise"], 8000, 3, *roots)[0]  # a third output: silence
+    assert (three["mixture"] - both[0]["mixture"]).abs().max() < 1e-6
+    assert torch.equal(three["sources"][:, :2], both[0]["sources"])
+    assert not three["sources"][:, 2].any()
     assert list(make(corpus, rooms=None).write_conditions(out / "test.csv", out, corpus)) == [
         "clean",
         "noise",
