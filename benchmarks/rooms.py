@@ -207,7 +207,9 @@ def write_report(args: argparse.Namespace) -> Path:
             others=f"`{told[0]['extra'].rpartition(' --manifest_folder')[0]}`",
             commits=", ".join(sorted({run["commit"] for run in told})),
             machine=told[0]["machine"],
-            seeds="; ".join(f"{ROWS[key].title}: {', '.join(scored[key])}" for key in ROWS),
+            seeds="; ".join(
+                f"{ROWS[key].title}: {', '.join(scored[key]) or 'not run'}" for key in ROWS
+            ),
             items=len(some["clean"]),
             conversations=len(some["conversation"]),
             table=table(header, lines),
