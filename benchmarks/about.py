@@ -11,8 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def provenance(*packages: str) -> str:
-    """A sentence with the command, the commit and the machine, and the versions of `packages`."""
-    command = " ".join([f"python -m benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    """A sentence with the command, the commit and the machine, and the versions of `packages`.
+
+    Of a path from the root, which says nothing on another machine, the last part is named.
+    """
+    arguments = [Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:]]
+    command = " ".join([f"python -m benchmarks.{Path(sys.argv[0]).stem}", *arguments])
     load = os.getloadavg()[0]
     return f"`{command}`, commit {commit()}, {machine(*packages)}; load average {load:.1f} before."
 
