@@ -29,15 +29,20 @@ def build(name: str, overrides: str = "") -> dict:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_builds_and_trains_on_a_quarter_of_a_second(path):
+def test_builds_and_learns_from_a_quarter_of_a_second(path):
     hparams = build(path.name)
     model, loss = hparams["model"], hparams["loss"]
-    sources = torch.randn(1, 2000, 2)
+    optimizer = hparams["opt_class"](model.parameters())
+    sources = 0.1 * torch.randn(1, 2000, 2)
     has_refined = model.super_resolution is not None
-    total, terms = loss(model(sources.sum(2)), sources, None, has_refined)
-    total.backward()
-    assert total.isfinite()
+    before, terms = loss(model(sources.sum(2)), sources, None, has_refined)
+    before.backward()
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+    optimizer.step()
+    with torch.no_grad():
+        after, _ = loss(model(sources.sum(2)), sources, None, has_refined)
+    assert after < before
     if path.name == "wide.yaml":  # trains super-resolution alone
         assert list(terms) == ["sr"]
         return
@@ -100,28 +105,17 @@ def test_every_file_states_its_size():
 @pytest.mark.parametrize(("name", "overrides", "millions", "giga_macs"), SIZES)
 def test_size_and_cost(name, overrides, millions, giga_macs):
     hparams = build(name, overrides)
-    assert count_parameters(hparams["model"]) / 1e6 == pytest.approx(millions, abs=0.01)
-    macs = macs_per_second(hparams["model"], hparams["sample_rate"])
+    model = hparams["model"]
+    assert count_parameters(model) / 1e6 == pytest.approx(millions, abs=0.01)
+    if giga_macs > 10 and name != "dprnn.yaml":
+        model.to("meta")  # shapes alone; an LSTM would be unrolled there
+    macs = macs_per_second(model, hparams["sample_rate"])
     assert macs / 1e9 == pytest.approx(giga_macs, abs=0.1)
 
 
 def test_the_upper_band_costs_a_fifth_at_most():
     model = build("wide.yaml")["model"]
     assert macs_per_second(model, 16000) < 1.2 * macs_per_second(model.narrow, 8000)
-
-
-def test_the_papers_model_trains_one_step_on_a_second_of_audio():
-    hparams = build("sfsrnet.yaml")
-    model, loss = hparams["model"], hparams["loss"]
-    optimizer = hparams["opt_class"](model.parameters())
-    sources = 0.1 * torch.randn(1, 8000, 2)
-    before = loss(model(sources.sum(2)), sources, None, True)[0]
-    before.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    optimizer.step()
-    model.zero_grad()
-    after = loss(model(sources.sum(2)), sources, None, True)[0]
-    assert after < before
 
 
 @pytest.mark.parametrize("key", ROWS)

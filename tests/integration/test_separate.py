@@ -170,11 +170,11 @@ def test_ten_minutes_keep_their_voices(speech, monkeypatch, size, overlap, rough
     check_long(monkeypatch, sources, oracle, size, overlap)
 
 
-def test_ten_minutes_with_the_default_model(speech, monkeypatch):
+def test_four_minutes_with_the_default_model(speech, monkeypatch):
     if not DEFAULT_MODEL.is_dir():
         pytest.skip(f"the default model is missing: {DEFAULT_MODEL}")
     separator = SFSRNetSeparation.from_hparams()
-    sources = conversation(held_out_speakers(speech)[7:9], seconds=600)
+    sources = conversation(held_out_speakers(speech)[7:9], seconds=240, pause_every=80)
 
     def separate(mixture):
         return separator.separate_batch(mixture[None])[0]

@@ -1,6 +1,8 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from sfsrnet_modules.models.dual_path import DualPathSeparator
 from sfsrnet_modules.models.full_band import FullBand
 from sfsrnet_modules.models.sfsrnet import SFSRNet
 from sfsrnet_modules.models.upper_band import UpperBand
+from sfsrnet_modules.publishing import onnx
 from sfsrnet_modules.publishing.onnx import Answer, any_length, export_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -27,7 +30,7 @@ def trained(model: SFSRNet) -> SFSRNet:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A model and its ONNX session: the export takes seconds."""
+    """A model and its ONNX session: an export takes a minute."""
     torch.manual_seed(0)
     model = trained(tiny_sfsrnet())
     path = export_onnx(model, tmp_path_factory.mktemp("onnx") / "model.onnx", 8000)
@@ -117,10 +120,15 @@ def test_recurrent_models_are_refused(tiny_model, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_network_that_differs_is_refused(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("sfsrnet_modules.publishing.onnx.largest_difference", lambda *args: 0.5)
+def test_a_network_that_differs_is_refused(exported, tmp_path, monkeypatch):
+    model, session = exported
+    once_more = Mock(save=lambda path: shutil.copy(session._model_path, path))
+    once_more.model.metadata_props = {}
+    monkeypatch.setattr(onnx, "_trace", lambda *_: once_more)
+    assert export_onnx(model, tmp_path / "model.onnx", 8000).unlink() is None
+    monkeypatch.setattr(onnx, "largest_difference", lambda *_: 0.5)
     with pytest.raises(ValueError, match=r"differs from PyTorch's by 5\.0e-01"):
-        export_onnx(tiny_model, tmp_path / "model.onnx", 8000)
+        export_onnx(model, tmp_path / "model.onnx", 8000)
     assert not any(tmp_path.iterdir())
 
 
