@@ -167,7 +167,7 @@ class TrainingRun:
         resolved = _resolve(text, changes)
         for key in list(resolved):
             value = self.hparams.get(key)
-            if key in self.hparams and not isinstance(value, dict) and resolved[key] != value:
+            if key in self.hparams and _is_plain(value) and resolved[key] != value:
                 changes[key] = value
                 resolved = _resolve(text, changes)  # what is derived from it is no change
         return changes
@@ -178,6 +178,12 @@ def _preferred_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     name = checkpoint.meta.get("weights", "model")
     weights = torch.load(checkpoint.paramfiles[name], map_location="cpu")
     return weights_of_average(weights) if name == "ema" else weights
+
+
+def _is_plain(value) -> bool:
+    """Whether it can be said on a command line: no object, of which mappings of other kinds are."""
+    numbers = value.values() if isinstance(value, dict) else ()
+    return all(isinstance(number, int | float) for number in numbers)
 
 
 def _resolve(text: str, overrides: dict) -> dict:
