@@ -173,7 +173,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(corpus, tmp_path):  # noqa: 
         a, b = (_newest(folder, name) for folder in (whole, stopped))
         assert a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a), name
     logs = [(folder / "train_log.txt").read_text() for folder in (whole, stopped)]
-    logs = [re.sub(r"(items_per_second|data_wait): \S+", "", log) for log in logs]  # times
+    times = r"(items_per_second|data_wait|tflop_per_second|share_of_peak): \S+"
+    logs = [re.sub(times, "", log) for log in logs]
     assert logs[0] == logs[1]
     assert tensorboard_steps(stopped) == tensorboard_steps(whole) == [1, 2]
 
