@@ -267,7 +267,7 @@ def _convolutions(
         del layers[-2]  # no norm before the last
     else:
         del layers[-2:]
-        _start_at_zero(layers[-1])
+        start_at_zero(layers[-1])
     if form == "subpixel":
         layers = [nn.PixelUnshuffle(GRID), *layers, nn.PixelShuffle(GRID)]
     return nn.Sequential(*layers)
@@ -284,9 +284,10 @@ def _separable(n_in: int, n_out: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(_dense(n_in, n_in, kernel, groups=n_in), _dense(n_in, n_out, 1))
 
 
-def _start_at_zero(convolution: nn.Module) -> None:
-    """Let training start from the estimate itself."""
-    last = [module for module in convolution.modules() if isinstance(module, nn.Conv2d)][-1]
+def start_at_zero(layers: nn.Module) -> None:
+    """Let the last convolution give zero at first: training starts from what it adds to."""
+    kinds = nn.Conv1d | nn.Conv2d
+    last = [module for module in layers.modules() if isinstance(module, kinds)][-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sfsrnet_modules.common.precision import in_float32
 from sfsrnet_modules.models.stft import STFT
-from sfsrnet_modules.models.super_resolution import Spectrum
+from sfsrnet_modules.models.super_resolution import Spectrum, start_at_zero
 
 EDGE = 0.84  # of the lower band: from there on the resampling filter leaves something above
 TOP = 0.75  # of the lower band: the quarter above it tells best whose the upper band is
@@ -149,7 +149,6 @@ def _convolutions(channels: list[int], kernel: int) -> nn.Sequential:
     for n_in, n_out in hidden:
         convolution = nn.Conv1d(n_in, n_out, kernel, padding=kernel // 2)
         layers += [convolution, nn.GroupNorm(1, n_out), nn.PReLU()]
-    mask = nn.Conv1d(*last, 1)
-    nn.init.zeros_(mask.weight)
-    nn.init.zeros_(mask.bias)
-    return nn.Sequential(*layers, mask)
+    layers.append(nn.Conv1d(*last, 1))  # of the mask
+    start_at_zero(layers[-1])
+    return nn.Sequential(*layers)
