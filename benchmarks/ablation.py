@@ -1,12 +1,13 @@
 """Trains the rows of the paper's ablation under one budget, and writes the table.
 
 ``python -m benchmarks.ablation --table 3 --data_folder SPEECH --steps 2000 --seeds 1234 5678``
-trains every row of table 3 (or ``open``, ``sr``, ``4``, ``size``: see ``benchmarks/rows.py``) with
-every seed and writes ``benchmarks/ablation.md``, which holds all tables. Finished rows are kept, an
-interrupted one continues; ``--jobs 2`` trains two at a time. Further ``--key value`` go to train.py
-in every row. ``--ms`` times the models of a table instead, best on an idle machine; ``--write``
-writes the tables alone, out of what ``benchmarks/ablation_runs`` keeps of every row: its command,
-its cost and the scores of every item.
+trains every row of table 3 (or ``open``, ``sr``, ``4``, ``size``, ``search``: see
+``benchmarks/rows.py``) with every seed, scores it on mixtures of validation speakers and writes
+``benchmarks/ablation.md``, which holds all tables. Finished rows are kept, an interrupted one
+continues; ``--jobs 2`` trains two at a time. Further ``--key value`` go to train.py in every row.
+``--ms`` times the models of a table instead, best on an idle machine; ``--write`` writes the tables
+alone, out of what ``benchmarks/ablation_runs`` keeps of every row: its command, its cost and the
+scores of every item.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,15 +22,21 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.ablation_table import MS, write_report
+from benchmarks.ablation_table import MS, SCORES, write_report
 from benchmarks.about import ROOT, commit, machine, provenance
 from benchmarks.models import as_published, build, milliseconds, options_of, shared_options, size
 from benchmarks.rows import DPRNN, ROWS, TABLES, Row
 from benchmarks.speed_cases import DEVICE
+from data_prep.corpora.recognise import prepare
+from data_prep.mixing.fixed import FixedMixtures
 from sfsrnet_modules.common.hparams import one_line_errors
 from sfsrnet_modules.common.writing import write_whole
+from sfsrnet_modules.evaluation.scoring import write_results
+from sfsrnet_modules.evaluation.summary import evaluate
+from sfsrnet_modules.inference import SFSRNetSeparation
 
-RUN = "run.json"  # command, commit, minutes and outcome of a row, in its output folder
+RATE = 8000  # Hz
+RUN = "run.json"  # command, commit, minutes of a core and outcome of a row, in its output folder
 # told to train.py as seen from the project's folder, so that a command is the same on every machine
 FOLDERS = ("data_folder", "manifest_folder", "output_folder")
 
@@ -59,13 +65,32 @@ def run_table(args: argparse.Namespace, extra: dict[str, str]) -> None:
         raise ValueError("no --data_folder given: name a folder of speech, as for train.py")
     for seed in args.seeds:  # once: rows that are trained at the same time share the manifests
         build(ROWS[keys[0]], options(args, seed, extra))["corpus"].prepare()
+        folder = validation_folder(args, seed)  # the same speakers, more mixtures
+        prepare(args.data_folder, folder, RATE, seed=seed, num_valid=args.mixtures, num_test=1)
     jobs = [(key, seed) for seed in args.seeds for key in keys]
     with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(jobs), unit="row") as bar:
         for key, _ in zip(
-            jobs, pool.map(lambda job: run_row(args, *job, extra), jobs), strict=True
+            jobs, pool.map(lambda job: run_and_score(args, *job, extra), jobs), strict=True
         ):
             bar.set_description(f"{key[0]} with seed {key[1]} done")
             bar.update()
+
+
+def validation_folder(args: argparse.Namespace, seed: int) -> Path:
+    """Where the mixtures are that all rows of a seed are scored on."""
+    return args.folder / f"validation-{seed}"
+
+
+def run_and_score(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]) -> None:
+    """Train one row and score what comes out on the mixtures of validation speakers."""
+    run_row(args, key, seed, extra)
+    folder = args.folder / key / str(seed)
+    done = read_json(folder / RUN)["outcome"] == "done"
+    if done and not (folder / SCORES).is_file():
+        separator = SFSRNetSeparation.from_hparams(folder / "model", run_opts={"device": "cpu"})
+        manifest = validation_folder(args, seed) / "valid.csv"
+        mixtures = FixedMixtures(manifest, RATE, separator.hparams.num_spks, args.data_folder)
+        write_results(evaluate(separator, mixtures, measures=()), folder / SCORES)
 
 
 def run_row(
@@ -75,10 +100,13 @@ def run_row(
     extra: dict[str, str],
     rows: Mapping[str, Row] = ROWS,
 ) -> None:
-    """Train and test one row, unless that is done; keep what it printed in ``train.out``."""
+    """Train one row, unless that is done; keep what it printed in ``train.out``."""
     folder, row = args.folder / key / str(seed), rows[key]
     command = [sys.executable, "train.py", row.file, "--noprogressbar"]
     chosen = options_of(row) | options(args, seed, extra) | {"output_folder": str(folder)}
+    steps = round(args.steps * row.share)
+    batch_size = int(chosen.get("batch_size", shared_options()["batch_size"]))
+    chosen["items_per_epoch"] = str(batch_size * steps // args.epochs)
     chosen |= {name: os.path.relpath(chosen[name], ROOT) for name in FOLDERS}
     command += [text for name, value in chosen.items() for text in (f"--{name}", value)]
     before = read_json(folder / RUN)
@@ -96,25 +124,24 @@ def run_row(
     state["extra"] = " ".join(f"--{name} {value}" for name, value in extra.items())
     write_json(folder / RUN, state)
     threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // args.jobs))}
-    begin = time.perf_counter()
     with open(folder / "train.out", "a", encoding="utf-8") as out:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | threads, stdout=out, stderr=subprocess.STDOUT
         )
-    state["minutes"] += (time.perf_counter() - begin) / 60
-    state["outcome"] = "done" if done.returncode == 0 else last_line(folder / "train.out")
+        _, status, used = os.wait4(process.pid, 0)  # what the row itself used, and its workers
+    process.returncode = os.waitstatus_to_exitcode(status)
+    state["minutes"] += (used.ru_utime + used.ru_stime) / 60
+    state["outcome"] = "done" if process.returncode == 0 else last_line(folder / "train.out")
     write_json(folder / RUN, state)
 
 
 def options(args: argparse.Namespace, seed: int, extra: dict[str, str]) -> dict[str, str]:
-    """The options of every row: its share of the budget, data and manifests of all rows."""
-    batch_size = int(extra.get("batch_size", shared_options()["batch_size"]))
+    """The options of every row: the data, and how it is trained."""
     return {
         "data_folder": os.path.abspath(args.data_folder),
         "manifest_folder": str(args.folder / f"manifests-{seed}"),
         "seed": str(seed),
         "number_of_epochs": str(args.epochs),
-        "items_per_epoch": str(batch_size * args.steps // args.epochs),
         "num_valid": str(args.num_valid),
         "num_test": str(args.num_test),
         **extra,
@@ -163,9 +190,10 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--steps", type=int, default=1000, help="of every row")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1234])
     parser.add_argument("--data_folder", help="as for train.py")
-    parser.add_argument("--epochs", type=int, default=2, help="the steps are split into")
-    parser.add_argument("--num_valid", type=int, default=5, help="mixtures of each source")
-    parser.add_argument("--num_test", type=int, default=40, help="mixtures of each source")
+    parser.add_argument("--epochs", type=int, default=1, help="the steps are split into")
+    parser.add_argument("--num_valid", type=int, default=1, help="mixtures of each source")
+    parser.add_argument("--num_test", type=int, default=1, help="mixtures of each source")
+    parser.add_argument("--mixtures", type=int, default=12, help="that are scored, of each source")
     parser.add_argument("--jobs", type=int, default=1, help="rows that are trained at a time")
     parser.add_argument("--ms", action="store_true", help="time the models instead")
     parser.add_argument("--write", action="store_true", help="write the tables alone")

@@ -16,9 +16,11 @@ from matplotlib import pyplot as plt
 HEAD = """\
 # Ablation
 
-Written by `python -m benchmarks.ablation`. Rows of a table have the same steps, seeds, data and
-test mixtures; training and test share no speaker. SI-SNRi in dB with its 95 % interval over the
-test's items (of all seeds), and with the least and most of the seeds' means. "Difference" is to the
+Written by `python -m benchmarks.ablation`. Rows of a table have the same seeds, data, mixtures and
+steps ("equal time": as many as take the time of the others); no speaker whose mixtures are scored
+is trained on. Every table says whether those are the validation speakers, on whom choices are made,
+or, as in the first tables, the test speakers. SI-SNRi in dB with its 95 % interval over the
+items (of all seeds), and with the least and most of the seeds' means. "Difference" is to the
 row in bold, item by item. "Paper" is another task: the paper's own figures, models of 26 to 59 M
 parameters trained 100 epochs on WSJ0-2mix; only their order can be compared with ours. G MAC and ms
 are for a second of audio. Where a row is empty, the reason stands below its table.
@@ -27,6 +29,8 @@ are for a second of audio. Where a row is empty, the reason stands below its tab
 """
 # of the runs' folder: of every table and device the models' times, of one run
 MS = "milliseconds.json"
+SCORES = "validation_results.csv"  # of a run's folder
+OLD_SCORES = "old_test_results.csv"  # of runs that were scored on test speakers
 DEVICES = {"cpu": "ms", "cuda": "ms on a GPU"}
 HEADER = ["row", "SI-SNRi", "seeds", "difference", "before SR", "M parameters", "G MAC", "minutes"]
 NOT_ALWAYS = [
@@ -117,8 +121,10 @@ def finished(folder: Path) -> dict[str, dict]:
     for path in sorted(folder.glob("*/run.json")):
         run = _read(path)
         if run["outcome"] == "done":
-            scores = read_results(path.parent / "test_results.csv")
-            runs[path.parent.name] = run | {"scores": scores}
+            for name, speakers in ((SCORES, "validation"), (OLD_SCORES, "test")):
+                if (path.parent / name).is_file():
+                    scores = read_results(path.parent / name)
+                    runs[path.parent.name] = run | {"scores": scores, "speakers": speakers}
     return runs
 
 
@@ -173,7 +179,8 @@ def _notes(folder: Path, name: str, keys: list[str], times: dict[str, dict]) -> 
     for key in keys:
         options = " ".join(f"--{k} {_quoted(v)}" for k, v in ROWS[key].options.items())
         command = f"`python train.py {ROWS[key].file} {options}`".replace(" `", "`")
-        lines.append(f"- {ROWS[key].title}: {command}{_state(folder, name, key)}")
+        share = "" if ROWS[key].share == 1 else f", {ROWS[key].share:g} of the steps"
+        lines.append(f"- {ROWS[key].title}: {command}{share}{_state(folder, name, key)}")
     timed = [f"{ms}: {times[device]['about']}" for device, ms in DEVICES.items() if device in times]
     return "\n".join([*lines, "", " ".join([_provenance(folder, name, keys), *timed])])
 
@@ -194,13 +201,14 @@ def _provenance(folder: Path, name: str, keys: list[str]) -> str:
     runs = [run for key in keys for run in finished(folder / key).values()]
     told = {
         key: ", ".join(sorted({str(run[key]) for run in runs}))
-        for key in ("steps", "extra", "commit", "machine")
+        for key in ("steps", "extra", "commit", "machine", "speakers")
     }
     parts = [f"Nothing of table {name} has been trained yet."]
     if runs:
         options = f"--data_folder SPEECH --steps {told['steps']} {told['extra']}".strip()
         command = f"`python -m benchmarks.ablation --table {name} {options}`"
         parts = [f"{command}, commit {told['commit']}, {told['machine']}."]
+        parts.append(f"Scored on {told['speakers']} speakers.")
     if any(ROWS[key].file != SMALL for key in keys):
         parts.append(f"Rows of other files take {', '.join(AS_SMALL)} from `{SMALL}`.")
     return " ".join(parts)

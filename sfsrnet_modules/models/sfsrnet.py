@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from sfsrnet_modules.common.precision import in_float32
 from sfsrnet_modules.models.conditioning import Conditioning
 from sfsrnet_modules.models.separator import MaskSeparator
 from sfsrnet_modules.models.super_resolution import SuperResolution
+
+SILENCE = 1e-8  # energy, below which estimates are not brought to a level
 
 
 class SFSRNet(nn.Module):
@@ -22,6 +25,13 @@ class SFSRNet(nn.Module):
         ``(mixture [B, T], estimate [B, T, C]) -> [B, T, C]``. None: the separator alone.
     sample_rate : int
         Hz, of the mixtures: where hum ends depends on it.
+    levelled : bool
+        True: the separator's estimates are brought to the mixture's level, by a gain common to an
+        item's voices, so that super-resolution sees mixture and estimates on one scale. False
+        (paper): SI-SNR leaves their level open.
+    adds_up : bool
+        True: what the estimates lack of the mixture is shared out evenly among them, so that they
+        add up to it.
 
     Example
     -------
@@ -39,12 +49,16 @@ class SFSRNet(nn.Module):
         separator: MaskSeparator,
         super_resolution: SuperResolution | None = None,
         sample_rate: int = 8000,
+        levelled: bool = False,
+        adds_up: bool = False,
     ):
         super().__init__()
         self.sample_rate = sample_rate
         self.conditioning = Conditioning(sample_rate)
         self.separator = separator
         self.super_resolution = super_resolution
+        self.levelled = levelled
+        self.adds_up = adds_up
 
     def forward(
         self, mixture: Tensor, all_estimates: bool | None = None, block: int | None = None
@@ -71,7 +85,21 @@ class SFSRNet(nn.Module):
         """
         mixture, gain = self.conditioning(mixture)  # [B, T], [B, 1]
         estimates = self.separator(mixture, all_estimates, block)  # [E, B, T, C]
+        if self.levelled:
+            estimates = _at_level_of(mixture, estimates)
         if self.super_resolution is not None and block is None:
             refined = self.super_resolution(mixture, estimates[-1])  # [B, T, C]
             estimates = torch.cat([estimates, refined.unsqueeze(0)])
+        if self.adds_up:
+            lacking = mixture - estimates.sum(3)  # [E + 1, B, T]
+            estimates = estimates + lacking.unsqueeze(3) / estimates.shape[3]
         return estimates / gain.unsqueeze(2)
+
+
+@in_float32
+def _at_level_of(mixture: Tensor, estimates: Tensor) -> Tensor:
+    """Bring the sum of the voices of `estimates` [E, B, T, C] nearest to `mixture` [B, T]."""
+    total = estimates.sum(3)  # [E, B, T]
+    power = total.square().sum(2).clamp_min(SILENCE)  # [E, B]
+    gains = (total * mixture).sum(2) / power  # [E, B]
+    return estimates * gains[..., None, None]

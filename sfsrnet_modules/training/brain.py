@@ -256,9 +256,11 @@ class Separation(sb.Brain):
     def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
         """Set the rate of the step, and count the items."""
         self.throughput.takes(len(batch.id), batch.mixture.data.shape[1])
+        epochs = self.hparams.epoch_counter.current - 1  # that are over
+        position = epochs + (self.step - 0.5) / len(self.batches)  # the step's middle
+        if hasattr(self.hparams.loss, "progress"):
+            self.hparams.loss.progress.fill_(position / self.hparams.number_of_epochs)
         if self.hparams.lr_schedule == "linear":
-            epochs = self.hparams.epoch_counter.current - 1  # that are over
-            position = epochs + (self.step - 0.5) / len(self.batches)  # the step's middle
             self.hparams.linear_schedule(self.optimizer, position)
 
     def check_loss_isfinite(self, loss: Tensor) -> None:

@@ -39,6 +39,14 @@ class MultiLoss(nn.Module):
         source is low-passed to the rate's band and compared at the full rate.
     max_si_snr : float, optional
         dB; an item that is separated better than this stops pulling at the weights.
+    block_weight : float
+        Of the mean over the blocks' estimates, where super-resolution follows (paper: 1).
+    last_block_weight : float, optional
+        What it falls to in a straight line by the end of training, as ``progress`` goes from 0 to
+        1. Default: it stays (paper).
+    joint_order : bool
+        True: all estimates are held against the sources in the answer's best order. False: each in
+        its own (paper).
 
     Example
     -------
@@ -55,6 +63,9 @@ class MultiLoss(nn.Module):
         sample_rate: int,
         low_rate: str = "resample",
         max_si_snr: float | None = None,
+        block_weight: float = 1.0,
+        last_block_weight: float | None = None,
+        joint_order: bool = False,
     ):
         super().__init__()
         if low_rate not in ("resample", "lowpass"):
@@ -68,6 +79,10 @@ class MultiLoss(nn.Module):
         self.sample_rate = sample_rate
         self.low_rate = low_rate
         self.max_si_snr = max_si_snr
+        last = block_weight if last_block_weight is None else last_block_weight
+        self.block_weights = block_weight, last
+        self.register_buffer("progress", torch.tensor(0.0), persistent=False)  # of training, 0 to 1
+        self.joint_order = joint_order
         low = sorted(set(self.rates) - {sample_rate})
         self.down = nn.ModuleDict({str(rate): Resample(sample_rate, rate) for rate in low})
         self.up = nn.ModuleDict({str(rate): Resample(rate, sample_rate) for rate in low})
@@ -122,10 +137,12 @@ class MultiLoss(nn.Module):
             group, truth = self._at(rate, group, sources, lengths)  # [E', B, T', C], [B, T', C]
             scale = scale_of(group, truth, lengths, weights)  # [E']
             scores.append(pairwise_scores(group, truth, power, lengths, scale))  # [E', B, C, C]
-        scores = _in_best_order(torch.cat(scores))  # [E, B]
+        scores = _in_best_order(torch.cat(scores), self.joint_order)  # [E, B]
         means = _mean(self._limited(scores), weights)  # [E]
-        blocks = means[:-1] if has_refined else means
-        loss = -blocks.mean() - (means[-1] if has_refined else 0)
+        if has_refined:
+            loss = -self._block_weight() * means[:-1].mean() - means[-1]
+        else:
+            loss = -means.mean()
         return loss, dict(zip(names, _mean(scores.detach(), weights), strict=True))
 
     def _names_and_rates(self, num_estimates: int, has_refined: bool) -> tuple[list[str], list]:
@@ -140,6 +157,10 @@ class MultiLoss(nn.Module):
         if has_refined:
             names, rates = [*names, "sr"], [*rates, self.sample_rate]
         return names, rates
+
+    def _block_weight(self) -> Tensor:
+        first, last = self.block_weights
+        return first + (last - first) * self.progress
 
     def _limited(self, score: Tensor) -> Tensor:
         return score if self.max_si_snr is None else score.clamp_max(self.max_si_snr)
@@ -214,11 +235,11 @@ class UpperBandLoss(nn.Module):
         return -score, {"sr": score.detach()}
 
 
-def _in_best_order(scores: Tensor) -> Tensor:
-    """Scores [E, B, C, C] under each estimate's best order, mean over sources: [E, B]."""
-    pairs = scores.flatten(0, 1)  # [E B, C, C]
-    best = pairs.gather(1, best_order(pairs).unsqueeze(1)).mean((1, 2))  # [E B]
-    return best.view(scores.shape[:2])
+def _in_best_order(scores: Tensor, joint: bool) -> Tensor:
+    """Scores [E, B, C, C] in each estimate's best order, or the last one's: means [E, B]."""
+    deciding = scores[-1:] if joint else scores
+    order = best_order(deciding.flatten(0, 1)).unflatten(0, deciding.shape[:2])  # [1 or E, B, C]
+    return scores.gather(2, order.unsqueeze(2).expand_as(scores[:, :, :1])).mean((2, 3))
 
 
 def _mean(scores: Tensor, weights: Tensor | None) -> Tensor:

@@ -127,7 +127,8 @@ def test_every_row_of_the_small_ablation_builds_and_learns(key):
     loss(model(sources.sum(2)), sources, None, has_refined)[0].backward()
     assert all(p.grad is not None for p in model.parameters())
     assert any(key in keys for _, _, keys in TABLES.values())
-    assert hparams["segment"] == 2 and hparams["lr"] == build("small.yaml")["lr"]
+    if key not in TABLES["search"][2]:
+        assert hparams["segment"] == 2 and hparams["lr"] == build("small.yaml")["lr"]
 
 
 def test_separators_are_compared_at_the_same_number_of_parameters():

@@ -1,12 +1,19 @@
 """The ablation's runner on made-up voices: two rows of two steps."""
 
 import json
+from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
+from torch import nn
 
 from benchmarks.ablation import main
+from benchmarks.ablation_table import SCORES
+from benchmarks.muon import MuonAndAdam
 from benchmarks.voices import write_corpus
+from sfsrnet_modules.evaluation.summary import read_results
 
 TINY = {
     "filters": 8,
@@ -29,7 +36,7 @@ def arguments(tmp_path_factory) -> list[str]:
     """Of a run that is done."""
     folder = tmp_path_factory.mktemp("ablation")
     options = {"folder": folder / "runs", "output": folder / "ablation.md", "steps": 2, "epochs": 1}
-    options |= {"num_valid": 2, "num_test": 3, "data_folder": write_corpus(folder / "voices")}
+    options |= {"num_valid": 2, "mixtures": 3, "data_folder": write_corpus(folder / "voices")}
     options |= {"cache_folder": folder / "cache"}
     texts = [str(text) for key, value in (options | TINY).items() for text in (f"--{key}", value)]
     arguments = ["--table", "3", "--rows", "sepformer", "full", "--jobs", "2", *texts]
@@ -56,6 +63,40 @@ def test_the_table_has_a_line_a_row_and_says_what_was_not_run(arguments):
     assert "not run: `python -m benchmarks.ablation --table 3 --rows sr`" in text
     assert "--table 3 --data_folder SPEECH --steps 2" in text
     assert plt.imread(option(arguments, "output").replace(".md", ".png")).std() > 0.05
+
+
+def test_rows_are_scored_on_validation_speakers(arguments):
+    folder = Path(option(arguments, "folder"))
+    valid = pd.read_csv(folder / "validation-1234/valid.csv", dtype=str)
+    pool = pd.read_csv(folder / "manifests-1234/pool.csv", dtype=str)
+    for key in ("sepformer", "full"):
+        scores = read_results(folder / key / "1234" / SCORES)
+        assert list(scores.index) == list(valid["ID"]) and len(scores) == 3
+    assert not set(valid[["speaker_1", "speaker_2"]].stack()) & set(pool["speaker"])
+    with open(option(arguments, "output"), encoding="utf-8") as file:
+        assert "Scored on validation speakers." in file.read()
+
+
+def test_muon_and_adam_step_at_one_rate_and_are_taken_up_again():
+    def stepped(steps: int, saved: dict | None = None) -> tuple[nn.Module, dict]:
+        torch.manual_seed(0)
+        layer, x = nn.Linear(8, 4), torch.randn(16, 8)
+        optimizer = MuonAndAdam(layer.parameters(), lr=0.01)
+        if saved is not None:
+            layer.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (layer(x) - 1).square().mean().backward()
+            optimizer.step()
+        return layer, {"model": layer.state_dict(), "optimizer": optimizer.state_dict()}
+
+    whole, _ = stepped(6)
+    resumed, _ = stepped(3, stepped(3)[1])
+    begun, _ = stepped(0)
+    assert torch.equal(whole.weight, resumed.weight) and torch.equal(whole.bias, resumed.bias)
+    assert (whole.weight - begun.weight).abs().min() > 0
+    assert (whole.bias - begun.bias).abs().max() <= 0.061  # Adam: about lr a step
 
 
 def test_a_finished_row_is_kept(arguments):

@@ -19,6 +19,23 @@ def test_without_super_resolution_it_is_the_separator(tiny_model):
     assert torch.equal(SFSRNet(tiny_model.separator)(mixture), expected)
 
 
+def test_levelled_estimates_of_any_scale_are_the_same(tiny_model):
+    model, mixture = SFSRNet(tiny_model.separator, levelled=True).eval(), torch.randn(2, 500)
+    expected = model(mixture)
+    rest = mixture - mixture.mean(1, keepdim=True) - expected[-1].sum(2)
+    assert abs((rest * expected[-1].sum(2)).sum() / rest.square().sum()) < 0.05  # least squares
+    with torch.no_grad():
+        model.separator.decoder.weight *= 7.0
+    assert torch.allclose(model(mixture), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_voices_add_up_to_the_conditioned_mixture(tiny_model):
+    model, mixture = tiny_model, torch.randn(2, 500)
+    model.adds_up = True
+    conditioned, gain = model.conditioning(mixture)
+    assert torch.allclose(model(mixture).sum(3), (conditioned / gain).expand(3, -1, -1), atol=1e-5)
+
+
 def with_sr_of_its_own(mode: str) -> SFSRNet:
     """SR starts as the identity: here it does something."""
     model = tiny_sfsrnet()

@@ -22,6 +22,25 @@ def test_sum_is_mean_over_blocks_plus_super_resolution():
     assert torch.allclose(torch.stack(list(terms.values())), torch.stack(scores))
 
 
+def test_the_blocks_weight_falls_as_training_goes_on():
+    estimates, sources = torch.randn(3, 4, 800, 2), torch.randn(4, 800, 2)
+    loss = MultiLoss([8000, 8000], 8000, block_weight=0.5, last_block_weight=0.1)
+    for progress, weight in ((0, 0.5), (0.25, 0.4), (1, 0.1)):
+        loss.progress.fill_(progress)
+        total, terms = loss(estimates, sources, has_refined=True)
+        first, second, refined = terms.values()
+        assert torch.isclose(total, -weight * (first + second) / 2 - refined)
+
+
+def test_a_joint_order_is_the_answers():
+    sources = torch.randn(4, 800, 2)
+    near = sources + 0.1 * torch.randn(4, 800, 2)
+    estimates = torch.stack([near.flip(2), near])  # a block that has the voices the other way round
+    for joint, swapped in ((True, True), (False, False)):
+        terms = MultiLoss([8000], 8000, joint_order=joint)(estimates, sources, has_refined=True)[1]
+        assert (terms["block1_8000Hz"] < 5) == swapped and terms["sr"] > 15
+
+
 @pytest.mark.parametrize("low_rate", ["resample", "lowpass"])
 def test_a_low_rate_does_not_ask_for_the_high_band(low_rate):
     time = torch.arange(8000) / 8000
