@@ -28,7 +28,6 @@ SHAPES = {
     "paper": ("sfsrnet.yaml", "", (1, 1), (4, 4)),
     "sepformer": ("sepformer.yaml", "", (1, 2), (4, 4)),
 }
-RATE = 8000  # Hz
 STOCK = "--stock"  # of a side: SpeechBrain's model and loss
 DEAREST = 10  # operations that are listed
 
@@ -40,16 +39,10 @@ def serve(shape: str, options: list[str]) -> None:
     """Build the model of the checkout that is the working folder; answer commands from stdin."""
     import torch
 
-    fit_batch, batches = build(shape, options)
-    on_gpu = torch.cuda.is_available()
+    brain, batches = build(arguments_of(shape, options), STOCK in options)
 
     def step() -> dict:
-        batch = next(batches)
-        begin, used = time.perf_counter(), time.process_time()
-        fit_batch(batch)
-        if on_gpu:
-            torch.cuda.synchronize()
-        return {"wall": time.perf_counter() - begin, "used": time.process_time() - used}
+        return timed_step(brain, next(batches))
 
     def count() -> dict:
         from torch.utils.flop_counter import FlopCounterMode
@@ -61,15 +54,12 @@ def serve(shape: str, options: list[str]) -> None:
         return {"flops": counter.get_total_flops()}
 
     def memory() -> dict:
-        if on_gpu:
-            return {"bytes": torch.cuda.max_memory_allocated()}
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return {"bytes": 1024 * int(status.split("VmHWM:")[1].split()[0])}
+        return {"bytes": peak_memory()}
 
     def dearest() -> dict:
         with torch.profiler.profile() as profile:
             step()
-        key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        key = f"self_{'device' if torch.cuda.is_available() else 'cpu'}_time_total"
         events = sorted(profile.key_averages(), key=lambda e: -getattr(e, key))
         total = sum(getattr(event, key) for event in events)
         shares = {event.key: getattr(event, key) / total for event in events[:DEAREST]}
@@ -83,14 +73,28 @@ def serve(shape: str, options: list[str]) -> None:
             print("=null", flush=True)
 
 
-def build(shape: str, options: list[str]) -> tuple:
-    """A step on a batch, and batches of noise without end."""
+def arguments_of(shape: str, options: list[str]) -> list[str]:
+    """The arguments of train.py for a shape, on the device that is here."""
+    import torch
+
+    file, of_shape, *sizes = SHAPES[shape]
+    batch, seconds = sizes[torch.cuda.is_available()]
+    options = [option for option in options if option != STOCK]
+    if "--batch_size" not in options:
+        options += ["--batch_size", str(batch)]
+    options += ["--segment", str(seconds), "--output_folder", tempfile.mkdtemp()]
+    return [f"hparams/{file}", "--data_folder", "none", *of_shape.split(), *options]
+
+
+def build(arguments: list[str], stock: bool = False) -> tuple:
+    """A brain that is ready to step, and batches of noise without end.
+
+    `arguments` are those of train.py; with `stock`, model and loss are SpeechBrain's.
+    """
     import sfsrnet_modules  # noqa: F401  first
 
     # isort: split
     import speechbrain as sb
-    import torch
-    from speechbrain.dataio.batch import PaddedBatch
 
     try:
         from sfsrnet_modules.common.hparams import load_hparams
@@ -98,42 +102,58 @@ def build(shape: str, options: list[str]) -> tuple:
     except ImportError:  # before the modules had rooms
         from sfsrnet_modules.brain import EpochBatches, Separation
         from sfsrnet_modules.hparams import load_hparams
-    stock = STOCK in options
-    options = [option for option in options if option != STOCK]
-    file, of_shape, *sizes = SHAPES[shape]
-    on_gpu = torch.cuda.is_available()
-    batch, seconds = sizes[on_gpu]
-    if "--batch_size" in options:
-        batch, seconds = int(options[options.index("--batch_size") + 1]), 4
-    arguments = [f"hparams/{file}", "--data_folder", "none", *of_shape.split(), *options]
-    arguments += ["--output_folder", tempfile.mkdtemp(), "--items_per_epoch", "100000"]
     _, run_opts, _, hparams = load_hparams(arguments)
+    batches = noise(*(hparams[key] for key in ("batch_size", "segment", "sample_rate", "num_spks")))
+    if stock:
+        return recipe_of_speechbrain(run_opts), batches
     parts = {name: hparams[name] for name in ("modules", "opt_class", "checkpointer")}
     brain = Separation(**parts, hparams=hparams, run_opts=run_opts)
     brain.train_data = SimpleNamespace(set_epoch=lambda epoch: None)
-    brain.batches = EpochBatches(100_000, batch)
+    brain.batches = EpochBatches(100_000, hparams["batch_size"])
     brain.on_fit_start()
     brain.noprogressbar = True
     brain.on_stage_start(sb.Stage.TRAIN, 1)
     brain.nonfinite_count = 0
     brain.modules.train()
+    return brain, batches
 
-    def fit_batch(batch: PaddedBatch) -> None:
-        brain.step += 1
-        brain.fit_batch(batch)
 
-    def batches():
-        while True:
-            sources = 0.1 * torch.randn(batch, round(seconds * RATE), 2)
-            yield PaddedBatch(
-                [{"id": str(i), "mixture": s.sum(1), "sources": s} for i, s in enumerate(sources)]
-            )
+def noise(batch_size: int, segment: float, sample_rate: int, num_spks: int):
+    """Batches of noise of the shape that the loader gives, `segment` in seconds."""
+    import torch
+    from speechbrain.dataio.batch import PaddedBatch
 
-    return recipe_of_speechbrain(run_opts) if stock else fit_batch, batches()
+    while True:
+        sources = 0.1 * torch.randn(batch_size, round(segment * sample_rate), num_spks)
+        yield PaddedBatch(
+            [{"id": str(i), "mixture": s.sum(1), "sources": s} for i, s in enumerate(sources)]
+        )
+
+
+def timed_step(brain, batch) -> dict[str, float]:
+    """Seconds of a step, by the clock and of the processor."""
+    import torch
+
+    begin, used = time.perf_counter(), time.process_time()
+    brain.step += 1
+    brain.fit_batch(batch)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return {"wall": time.perf_counter() - begin, "used": time.process_time() - used}
+
+
+def peak_memory() -> int:
+    """Bytes that were in use at most: of the GPU, else of this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def recipe_of_speechbrain(run_opts: dict):
-    """A step as SpeechBrain's recipe for WSJ0-2mix makes it, on its own SepFormer."""
+    """SpeechBrain's recipe for WSJ0-2mix on its own SepFormer, ready to step."""
     import torch
     from speechbrain.core import Brain
     from speechbrain.nnet.losses import get_si_snr_with_pitwrapper
@@ -152,12 +172,7 @@ def recipe_of_speechbrain(run_opts: dict):
     recipe = Recipe({"model": stock_sepformer()}, adam, run_opts=run_opts)
     recipe.on_fit_start()
     recipe.nonfinite_count = 0
-
-    def fit_batch(batch) -> None:
-        recipe.step += 1
-        recipe.fit_batch(batch)
-
-    return fit_batch
+    return recipe
 
 
 # --- Both -----------------------------------------------------------------------------------------

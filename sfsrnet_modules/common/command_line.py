@@ -66,7 +66,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, RunOptions, dict[str, st
             f"the first argument is {given}: give a yaml file first, for instance hparams/mini.yaml"
         )
     hparams_file, *words = arguments
-    options = _pairs(words)
+    options = pairs(words)
     for key in OLD_LAUNCHERS:
         if key in options:
             raise ValueError(LAUNCHED.format(key))
@@ -91,8 +91,19 @@ def at_home(arguments: list[str] | None) -> list[str]:
     return [re.sub(r"^(--[\w-]+=)?~(?=/|$)", rf"\g<1>{home}", word) for word in words]
 
 
-def _pairs(words: list[str]) -> dict[str, list[str]]:
-    """Pair keys with the words that follow them."""
+def pairs(words: list[str]) -> dict[str, list[str]]:
+    """Pair keys with the words that follow them.
+
+    Raises
+    ------
+    ValueError
+        A word follows no key, or a key is given twice.
+
+    Example
+    -------
+    >>> pairs(["--lr", "0.1", "--debug", "--t60=[0.1, 0.7]"])
+    {'lr': ['0.1'], 'debug': [], 't60': ['[0.1, 0.7]']}
+    """
     options: dict[str, list[str]] = {}
     key = None
     for word in words:
