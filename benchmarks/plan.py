@@ -44,7 +44,8 @@ class Step:
 
     file: str  # of the configuration
     batch: int  # items
-    seconds: float
+    seconds: float  # by the clock
+    used: float  # seconds of the processor, which other programs disturb less
     memory: int | None  # bytes of the GPU at most; None on a CPU
     share: float  # of the peak of matrix products
     epochs: int  # of the configuration
@@ -72,16 +73,18 @@ def measure(file: str, options: Options, num_steps: int) -> Step | None:
         with tempfile.TemporaryDirectory() as folder:
             brain, batches = build([file, *words(options | {"output_folder": [folder]})])
             timed_step(brain, next(batches))
-            seconds = median(timed_step(brain, next(batches))["wall"] for _ in range(num_steps))
+            times = [timed_step(brain, next(batches)) for _ in range(num_steps)]
     except torch.OutOfMemoryError:
         return None
     hparams = brain.hparams
     samples = hparams.batch_size * hparams.segment * hparams.sample_rate
     flops = FLOPS_PER_MAC * brain.macs_per_sample * samples
+    seconds = median(t["wall"] for t in times)
     return Step(
         file=file,
         batch=hparams.batch_size,
         seconds=seconds,
+        used=median(t["used"] for t in times),
         memory=peak_memory() if on_gpu else None,
         share=flops / seconds / brain.peak_flops,
         epochs=hparams.number_of_epochs,
@@ -212,8 +215,8 @@ TRAINING = """
 
 def report(steps: list[Step], precision: str, num_steps: int, price: float | None) -> str:
     """The table of what was measured, and of what each configuration takes as it is."""
-    header = ["configuration", "batch", "ms a step", "items/s", "memory, GB", "share of peak"]
-    header += [f"hours on {number}" for number in DEVICES]
+    header = ["configuration", "batch", "ms a step", "processor ms", "items/s", "memory, GB"]
+    header += ["share of peak"] + [f"hours on {number}" for number in DEVICES]
     rows = [_row(step) for step in steps]
     if price is not None:
         header.append(f"cost at {price:g} an hour")
@@ -231,7 +234,8 @@ def report(steps: list[Step], precision: str, num_steps: int, price: float | Non
 
 def _row(step: Step) -> list[str]:
     memory = "" if step.memory is None else f"{step.memory / 1e9:.1f}"
-    speed = [f"{1000 * step.seconds:.4g}", f"{step.items_per_second:.4g}"]
+    times = [f"{1000 * seconds:.4g}" for seconds in (step.seconds, step.used)]
+    speed = [*times, f"{step.items_per_second:.4g}"]
     hours = [f"{step.hours / number:.4g}" for number in DEVICES]
     return [step.file, str(step.batch), *speed, memory, f"{step.share:.0%}", *hours]
 

@@ -15,7 +15,7 @@ OPTIONS = {key: [str(value)] for key, value in (TINY | KEYS).items()}
 
 
 def step(batch: int, seconds: float, file: str = FILE) -> plan.Step:
-    return plan.Step(file, batch, seconds, None, 0.1, epochs=100, items=20_000)
+    return plan.Step(file, batch, seconds, seconds, None, 0.1, epochs=100, items=20_000)
 
 
 @pytest.fixture
