@@ -1,12 +1,14 @@
-"""Every command of the recipes' README files is one that train.py takes."""
+"""Commands of the recipes' README files and rows of SpeechBrain's list are what train.py takes."""
 
+import csv
 import re
+import shlex
 
 import pytest
 
 from conftest import ROOT
 from data_prep.corpora import librimix, wsj0mix
-from sfsrnet_modules.common.hparams import read_hparams, read_yaml
+from sfsrnet_modules.common.hparams import load_hparams, read_hparams, read_yaml
 
 READMES = sorted((ROOT / "recipes").glob("*/*/README.md"))
 
@@ -58,3 +60,41 @@ def test_writing_commands_are_parsed(module, name, monkeypatch):
     called = []
     monkeypatch.setattr(module, "write", lambda **arguments: called.append(arguments))
     assert all(module.main(line.split()) == 0 for line in lines) and len(called) == 2
+
+
+# --- tests/recipes: the recipes as SpeechBrain lists its own ------------------------------------
+
+COLUMNS = (
+    "Task,Dataset,Script_file,Hparam_file,Data_prep_file,Readme_file,Result_url,HF_repo,"
+    "test_debug_flags,test_debug_checks,performance"
+).split(",")
+LISTS = sorted((ROOT / "tests/recipes").glob("*.csv"))
+
+
+def rows(path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, skipinitialspace=True))
+
+
+ROWS = [row for path in LISTS for row in rows(path)]
+
+
+def test_every_dataset_and_every_configuration_is_listed():
+    assert {path.stem for path in LISTS} == {path.parts[-3] for path in READMES}
+    files = {path.name for path in (ROOT / "hparams").glob("*.yaml")}
+    assert {row["Hparam_file"] for row in ROWS} == {f"hparams/{name}" for name in files}
+    for path in LISTS:
+        assert all(list(row) == COLUMNS and row["Dataset"] == path.stem for row in rows(path))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['Dataset']}-{row['Hparam_file']}")
+def test_a_listed_recipe_is_there_and_takes_its_flags(row, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    for column in ("Script_file", "Hparam_file", "Data_prep_file", "Readme_file"):
+        assert (ROOT / row[column]).is_file(), row[column]
+    readme = (ROOT / row["Readme_file"]).read_text(encoding="utf-8")
+    assert row["performance"].removeprefix("SI-SNRi=").removesuffix("dB") in readme
+    flags = [*shlex.split(row["test_debug_flags"]), f"--output_folder={tmp_path}"]
+    *_, hparams = load_hparams([row["Hparam_file"], *flags])
+    assert sum(p.numel() for p in hparams["modules"]["model"].parameters() if p.requires_grad) < 1e5
+    assert re.fullmatch(r"file_exists=\[[\w./,]+\]", row["test_debug_checks"])

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The model that comes along, trained further in rooms, with noise and single voices, on one GPU
+# (or none) and in a given time, off line. From the project's folder, in its environment:
+#   recipes/one_gpu.sh SPEECH NOISE MINUTES OUTPUT [--key value ...]
+# Measures the step, then trains as much as fits. Leaves OUTPUT/plan.md, OUTPUT/train_log.txt and,
+# with its card, OUTPUT/model. The same command goes on where it was. Other options are train.py's.
+set -euo pipefail
+if (($# < 4)); then
+    echo "usage: recipes/one_gpu.sh SPEECH NOISE MINUTES OUTPUT [--key value ...]" >&2
+    exit 2
+fi
+speech=$1 noise=$2 minutes=$3 output=$4
+options=(--data_folder "$speech" --noise_folder "$noise" --output_folder "$output" "${@:5}")
+EXPORT=30     # s, kept for the export where the time ends the training
+TIME_OVER=124 # exit code of timeout
+AGAIN=75      # exit code, as train.py's own: it was told to stop, run it again
+
+# Add an option, unless the caller gave it.
+default() {
+    case " ${options[*]} " in
+    *" --$1 "* | *" --$1="*) ;;
+    *) options+=("--$1" "$2") ;;
+    esac
+}
+
+default start_from sfsrnet_modules/pretrained/sfsrnet-small-8k # null: new weights, with --lr 0.0015
+default lr 0.0004 # of weights that are trained already
+default fewer_voices "{1: 0.1, 0: 0.01}"
+default pause_share 0.1
+default noise_kinds "[recordings, babble, coloured]"
+default num_test 10 # mixtures of each source; evaluate.py scores more of them, whenever there is time
+
+mkdir -p "$output"
+if [ ! -f "$output/plan.md" ]; then
+    python -m benchmarks.plan hparams/shipped.yaml --minutes "$minutes" \
+        --output "$output/plan.md" "${options[@]}"
+fi
+training=$(tail -n 1 "$output/plan.md")
+code=0
+timeout "$((minutes * 60 - SECONDS - EXPORT))" bash -c "exec $training" || code=$?
+if ((code == TIME_OVER)); then # train.py was told to stop, and has saved itself
+    python export.py "$output" -o "$output/model"
+    echo "The time is over: the best weights so far are exported, the same command goes on"
+    code=$AGAIN
+fi
+exit "$code"
