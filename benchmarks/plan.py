@@ -192,10 +192,11 @@ REPORT = """# What a training takes
 
 {table}
 
-Hours: those of the steps alone, without validation; {sizes}. For several devices the
-hours of one are divided by their number, which is the best that they can do: what passes between
-them is not in it ([scaling.md](scaling.md)). A larger batch makes fewer steps of the same mixtures;
-whether they teach as much was not measured here.
+Hours: of the steps for all mixtures of the configuration, its epochs times the items of one, by the
+clock and without validation. Several devices are taken to share them without loss, the best that
+they can do: what passes between them is not in it ([scaling.md](scaling.md)). On a processor that
+other programs share, a step of one thread would take the processor's seconds alone. A larger batch
+makes fewer steps of the same mixtures; whether they teach as much was not measured.
 """
 
 FITTING = """
@@ -213,31 +214,36 @@ TRAINING = """
 """
 
 
-def report(steps: list[Step], precision: str, num_steps: int, price: float | None) -> str:
+def report(
+    steps: list[Step], about: str, precision: str, num_steps: int, price: float | None
+) -> str:
     """The table of what was measured, and of what each configuration takes as it is."""
-    header = ["configuration", "batch", "ms a step", "processor ms", "items/s", "memory, GB"]
-    header += ["share of peak"] + [f"hours on {number}" for number in DEVICES]
+    header = ["configuration", "batch", "s a step", "processor s", "items/s", "memory, GB"]
+    header += ["share of peak", "mixtures"] + [f"hours on {number}" for number in DEVICES]
     rows = [_row(step) for step in steps]
     if price is not None:
         header.append(f"cost at {price:g} an hour")
-        rows = [[*row, f"{price * step.hours:.4g}"] for row, step in zip(rows, steps, strict=True)]
-    sizes = {step.file: f"{step.epochs} epochs of {step.items} mixtures" for step in steps}
+        rows = [[*row, _short(price * step.hours)] for row, step in zip(rows, steps, strict=True)]
     return REPORT.format(
-        provenance=provenance(),
+        provenance=about,
         device=_device(),
         precision=precision,
         num_steps=num_steps,
         table=table(header, rows),
-        sizes=", ".join(f"{file} has {size}" for file, size in sizes.items()),
     )
 
 
 def _row(step: Step) -> list[str]:
-    memory = "" if step.memory is None else f"{step.memory / 1e9:.1f}"
-    times = [f"{1000 * seconds:.4g}" for seconds in (step.seconds, step.used)]
-    speed = [*times, f"{step.items_per_second:.4g}"]
-    hours = [f"{step.hours / number:.4g}" for number in DEVICES]
-    return [step.file, str(step.batch), *speed, memory, f"{step.share:.0%}", *hours]
+    memory = "" if step.memory is None else _short(step.memory / 1e9)
+    speed = [_short(value) for value in (step.seconds, step.used, step.items_per_second)]
+    hours = [_short(step.hours / number) for number in DEVICES]
+    mixtures = _short(step.epochs * step.items)
+    return [step.file, str(step.batch), *speed, memory, f"{step.share:.0%}", mixtures, *hours]
+
+
+def _short(value: float) -> str:
+    """Three digits, or the whole number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _device() -> str:
@@ -267,7 +273,7 @@ def fitting(steps: list[Step], options: Options, minutes: float, gone: float) ->
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, and write the report where it is asked for."""
-    begin = time.monotonic()
+    begin, about = time.monotonic(), provenance()
     args, rest = _parse(arguments)
     with one_line_errors():
         options = {"precision": [_precision()]} | pairs(rest)
@@ -276,7 +282,7 @@ def main(arguments: list[str] | None = None) -> None:
                 load_hparams([file, *words(options)])[3]["corpus"].prepare()
         on_noise = {"data_folder": ["none"]} | options
         steps = [s for file in args.files for s in grow(file, on_noise, args.steps, args.largest)]
-        text = report(steps, options["precision"][0], args.steps, args.price)
+        text = report(steps, about, options["precision"][0], args.steps, args.price)
         if args.minutes is not None:
             text += fitting(steps, options, args.minutes, time.monotonic() - begin)
     print(text)
