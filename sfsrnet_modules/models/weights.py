@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from speechbrain.utils.fetching import FetchSource
 from speechbrain.utils.parameter_transfer import Pretrainer
-from torch import nn
+from torch import Tensor, nn
 
 HPARAMS = "hyperparams.yaml"  # of a model folder, SpeechBrain's name
 SUFFIX = ".safetensors"
@@ -33,6 +33,35 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     except (SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} holds no weights of this model: {reason}") from error
+
+
+def mix_in(model: nn.Module, start: dict[str, Tensor], share: float) -> None:
+    """Move the weights of `model` back towards those that its training started from.
+
+    What is trained further on other data forgets some of what it knew; on the way between both
+    lie weights that know most of both (Wortsman et al., CVPR 2022).
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        The trained one.
+    start : dict of str to torch.Tensor
+        The ``state_dict`` that its training began with.
+    share : float
+        Of ``start``, 0 to 1.
+
+    Example
+    -------
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.constant_(model.weight, 3.0)
+    >>> mix_in(model, {"weight": torch.ones(1, 1)}, share=0.25)
+    >>> model.weight.item()
+    2.5
+    """
+    weights = model.state_dict()
+    for name, value in weights.items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value), share)
 
 
 class SafetensorsPretrainer(Pretrainer):

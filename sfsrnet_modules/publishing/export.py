@@ -6,6 +6,7 @@ ready for ``huggingface_hub.upload_folder``.
 """
 
 import argparse
+import copy
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from torch import nn
 
 from sfsrnet_modules.common.command_line import at_home
 from sfsrnet_modules.common.hparams import one_line_errors, read_hparams, read_yaml
-from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, save_weights
+from sfsrnet_modules.inference.pretrained import load_start
+from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, mix_in, save_weights
 from sfsrnet_modules.publishing.model_card import LICENSE, model_card, read_note
 from sfsrnet_modules.publishing.onnx import export_onnx
 from sfsrnet_modules.publishing.training_run import TrainingRun
@@ -125,12 +127,22 @@ def export_run(
         checkpoints = run.best_checkpoints(average)
         model = load_hyperpyyaml(_model_hparams(run.hparams_file, {}))["model"]
         model.load_state_dict(run.average(checkpoints))
+        _mix_in_start(model, run)
         epochs = [run.epoch(checkpoint) for checkpoint in checkpoints]
     else:
         epochs = [run.tested_epoch] if run.tested_epoch else []
     model.eval()
     card = model_card(model, run, epochs, onnx=onnx, **card_options)
     return export_model(model, run.hparams_file, {}, folder, card, onnx)
+
+
+def _mix_in_start(model: nn.Module, run: TrainingRun) -> None:
+    """Give the weights that the training started from their share, as the test does."""
+    share = run.hparams.get("start_share", 0)
+    if share:
+        start = copy.deepcopy(model)
+        load_start(start, run.hparams["start_from"])
+        mix_in(model, start.state_dict(), share)
 
 
 def _model_hparams(hparams_file: str | Path, overrides: str | dict) -> str:

@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from torch import nn
 
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
+from sfsrnet_modules.evaluation.summary import compare_conditions
 from sfsrnet_modules.publishing.training_run import TrainingRun
 
 LICENSE = "apache-2.0"  # of the weights, unless said otherwise
@@ -44,7 +45,7 @@ or `sfsrnet-separate meeting.wav --model MODEL -o voices/`.
 ## Figures
 
 {figures}
-
+{conditions}
 ## Training data
 
 {data}
@@ -61,6 +62,14 @@ or `sfsrnet-separate meeting.wav --model MODEL -o voices/`.
 
 Weights: {license}. The recordings that they were trained on keep their own licences, see above.
 """
+MEASURES = {
+    "voice_si_snr": "alone, SI-SNR",
+    "si_snr_i": "SI-SNRi",
+    "leak": "alone, the other output over it",
+}
+ABOUT_CONDITIONS = """\
+The same voices in every condition, `evaluate.py --conditions`: with noise 5 to 15 dB below them, in
+simulated rooms, one of them alone, in conversations of 45 s with pauses:"""
 ONNX = """
 `model.onnx` holds the same network for any runtime of ONNX: input `mixture` [batch, samples] at
 {sample_rate} Hz, output `voices` [batch, samples, voices], any batch and any length. The scale of
@@ -116,6 +125,7 @@ def model_card(
         macs=f"{macs_per_second(model, sample_rate) / 1e9:.2f} G",
         onnx=ONNX.format(sample_rate=sample_rate) if onnx else "",
         figures=_figures(run, epochs),
+        conditions=_conditions(run),
         data="\n\n".join([_data(run), *([note.strip()] if note else [])]),
         training=_training(run, epochs),
         limits=_limits(run),
@@ -188,6 +198,19 @@ def _scores_table(groups: dict[str, pd.DataFrame]) -> str:
     return _table(rows)
 
 
+def _conditions(run: TrainingRun) -> str:
+    """Means and intervals of every condition, where they were scored."""
+    if not run.conditions:
+        return ""
+    rows = [["in", "mean", "95 % interval", "items"]]
+    for name, row in compare_conditions(run.conditions).iterrows():
+        for column, label in MEASURES.items():
+            name = name.replace(column, label)
+        spread = f"{row['low']:.2f} to {row['high']:.2f}"
+        rows.append([name, f"{row['mean']:.2f} dB", spread, f"{row['items']:.0f}"])
+    return f"\n{ABOUT_CONDITIONS}\n\n{_table(rows)}\n"
+
+
 # --- Data and training --------------------------------------------------------------------------
 
 
@@ -224,6 +247,8 @@ def _training(run: TrainingRun, epochs: list[int]) -> str:
     if run.hparams.get("start_from") is not None:
         start = Path(run.hparams["start_from"]).name
         lines.append(f"It began with the weights of `{start}`, whose card names their data.")
+        if run.hparams.get("start_share"):
+            lines.append(f"They have a share of {run.hparams['start_share']} in its own.")
     if epochs:
         which = f"those of epoch {epochs[0]}"
         if len(epochs) > 1:

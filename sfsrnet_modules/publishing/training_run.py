@@ -13,10 +13,12 @@ from speechbrain.utils.checkpoints import Checkpoint, average_state_dicts
 from torch import Tensor
 
 from sfsrnet_modules.common.hparams import read_hparams, read_yaml
+from sfsrnet_modules.evaluation.summary import read_results
 from sfsrnet_modules.training.checkpoints import WholeCheckpointer, damage
 from sfsrnet_modules.training.ema import weights_of_average
 from sfsrnet_modules.training.epoch_counter import saved_epoch
 
+RESULTS = "-results.csv"  # of a set of ``evaluate.py --conditions``
 BEST = "si_snr_i"  # the validation figure by which checkpoints are kept
 OWN_FOLDERS = ("output_folder", "save_folder", "export_folder", "manifest_folder", "cache_folder")
 
@@ -106,6 +108,12 @@ class TrainingRun:
         if mixtures is not None and "source" in mixtures:
             scores = scores.join(mixtures.set_index("ID")["source"])
         return scores
+
+    @cached_property
+    def conditions(self) -> dict[str, pd.DataFrame]:
+        """What ``evaluate.py --conditions`` left in ``conditions``: the scores of every set."""
+        found = sorted(self.folder.glob(f"conditions/*{RESULTS}"))
+        return {p.name.removesuffix(RESULTS).replace("-", " "): read_results(p) for p in found}
 
     @property
     def tested_epoch(self) -> int | None:

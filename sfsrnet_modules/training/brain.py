@@ -29,6 +29,7 @@ from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.common.preemption import Preemption
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second, peak_flops
 from sfsrnet_modules.evaluation.scoring import Scoring, write_results
+from sfsrnet_modules.models.weights import mix_in
 from sfsrnet_modules.training.checkpoints import RandomStates
 from sfsrnet_modules.training.distributed import (
     EpochBatches,
@@ -63,14 +64,14 @@ class Separation(sb.Brain):
 
     Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``,
     ``num_workers``, ``model``, ``output_folder``, ``lr_scheduler``, ``epoch_counter``,
-    ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``, ``linear_schedule``
-    and ``ema``. The training set has ``set_epoch``.
+    ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``, ``linear_schedule``,
+    ``ema``, ``start_from`` and ``start_share``. The training set has ``set_epoch``.
 
     Raises
     ------
     ValueError
-        ``lr_schedule`` or ``ema`` is none of its values, W&B is not installed, or several CPU
-        processes would share a batch norm.
+        ``lr_schedule``, ``ema`` or ``start_share`` is none of its values, W&B is not installed, or
+        several CPU processes would share a batch norm.
     """
 
     def __init__(self, *args, **kwargs):
@@ -97,6 +98,17 @@ class Separation(sb.Brain):
         if self.hparams.ema is not None:
             self.ema = average_of(self.hparams.model, self.hparams.ema)
             self.checkpointer.add_recoverable("ema", self.ema, optional_load=True)
+        self.start = self._weights_to_start_from()
+
+    def _weights_to_start_from(self) -> dict[str, Tensor]:
+        """Keep them, where they have a share in what is tested."""
+        share = self.hparams.start_share
+        if (share and self.hparams.start_from is None) or not 0 <= share < 1:
+            raise ValueError(
+                f"start_share is {share}: give a share below 1 of the weights of start_from, which "
+                f"is {self.hparams.start_from}, or 0"
+            )
+        return {k: v.clone() for k, v in self.hparams.model.state_dict().items() if share}
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Tensor | tuple:
         """Separate the mixtures [B, T] into estimates [E, B, T, C]; in training give their loss."""
@@ -201,6 +213,8 @@ class Separation(sb.Brain):
         if self.ema is not None and best is not None and best.meta.get("weights") == "ema":
             logger.info("Validation preferred the averaged weights: they are tested and exported")
             take_average(self.hparams.model, self.ema)
+        if self.start and best is not None:
+            mix_in(self.hparams.model, self.start, self.hparams.start_share)
 
     def make_dataloader(self, dataset, stage: sb.Stage, *args, **kwargs):
         """Share the items out among the processes; keep the training set, to tell it the epoch."""

@@ -53,8 +53,15 @@ def test_an_export_afterwards_takes_the_same_weights(trained, tmp_path):
     )
 
 
-def test_an_unknown_schedule_gets_one_line(corpus, tmp_path):  # noqa: F811
-    done = train(corpus, tmp_path / "results", lr_schedule="cosine")
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("lr_schedule", "cosine", "lr_schedule is 'cosine': choose"),
+        ("start_share", 0.5, "start_share is 0.5: give a share below 1 of the weights of start_"),
+    ],
+)
+def test_a_bad_option_gets_one_line(corpus, tmp_path, key, value, message):  # noqa: F811
+    done = train(corpus, tmp_path / "results", **{key: value})
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith("error: lr_schedule is 'cosine': choose")
+    assert done.returncode == 1 and last.startswith(f"error: {message}")
     assert "Traceback" not in done.stderr

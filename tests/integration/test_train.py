@@ -179,6 +179,18 @@ def test_a_model_folder_starts_another_training(trained, corpus, tmp_path):
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_the_start_has_its_share_in_what_is_tested_and_exported(trained, corpus, tmp_path):
+    start, output = trained / "model", tmp_path / "results"
+    keys = {"number_of_epochs": 1, "items_per_epoch": 2, "start_from": start, "start_share": 0.5}
+    done = train(corpus, output, **keys)
+    assert done.returncode == 0, done.stderr
+    checkpoints = sorted((output / "save").glob("CKPT*/model.ckpt"))
+    before, last = load_file(start / "model.safetensors"), torch.load(checkpoints[-1])
+    after = load_file(output / "model" / "model.safetensors")
+    assert all(torch.allclose(after[n], (before[n] + last[n]) / 2, atol=1e-6) for n in before)
+    assert any(not torch.equal(before[n], last[n]) for n in before)
+
+
 def test_three_speakers(corpus, tmp_path):
     done = train(corpus, tmp_path / "results", num_spks=3, number_of_epochs=1)
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from conftest import TINY, tiny_sfsrnet
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.models.sfsrnet import SFSRNet
+from sfsrnet_modules.models.weights import save_weights
 from sfsrnet_modules.publishing.export import main
 
 ORIGIN = "experiment: toy\nseed: 1\ndata_folder: !PLACEHOLDER\nepochs: 3\nlimit: !ref <epochs>\n"
@@ -75,6 +76,30 @@ def test_checkpoints_are_averaged(run):
     assert "the average of those of epochs 1, 2" in card
     assert "These weights were not tested; those of epoch 1 were" in card
     assert "model-index" not in card
+
+
+def test_the_start_has_its_share(run):
+    start = tiny_sfsrnet()
+    torch.nn.init.constant_(start.separator.decoder.weight, 9.0)
+    (run.parent / "start").mkdir()
+    save_weights(start, run.parent / "start/model.safetensors")
+    with open(run / "hyperparams.yaml", "a") as file:
+        file.write(f"start_from: {run.parent}/start\nstart_share: 0.25\n")
+    folder = export(run)
+    weights = load_file(folder / "model.safetensors")
+    assert weights["separator.decoder.weight"].unique().tolist() == [3.0]
+    assert "They have a share of 0.25 in its own." in (folder / "README.md").read_text()
+
+
+def test_the_card_tells_of_every_condition(run):
+    (run / "conditions").mkdir()
+    scores = pd.DataFrame({"id": ["a", "b"], "duration": 2.0, "si_snr_i": [1.0, 3.0]})
+    scores.to_csv(run / "conditions/room+noise-results.csv", index=False)
+    alone = pd.DataFrame({"id": ["a"], "voice_si_snr": [20.0], "leak": [-15.0]})
+    alone.to_csv(run / "conditions/one-voice-results.csv", index=False)
+    card = (export(run) / "README.md").read_text()
+    assert "| room+noise SI-SNRi | 2.00 dB | 1.00 to 3.00 | 2 |" in card
+    assert "| one voice alone, the other output over it | -15.00 dB | nan to nan | 1 |" in card
 
 
 def test_a_damaged_checkpoint_is_passed_over(run):
