@@ -39,8 +39,8 @@ training=$(tail -n 1 "$output/plan.md")
 code=0
 timeout "$((minutes * 60 - SECONDS - EXPORT))" bash -c "exec $training" || code=$?
 if ((code == TIME_OVER)); then # train.py was told to stop, and has saved itself
-    python export.py "$output" -o "$output/model"
-    echo "The time is over: the best weights so far are exported, the same command goes on"
+    python export.py "$output" -o "$output/model" || true # no epoch ended
+    echo "The time is over: the same command goes on"
     code=$AGAIN
 fi
 exit "$code"
