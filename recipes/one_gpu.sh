@@ -11,9 +11,8 @@ if (($# < 4)); then
 fi
 speech=$1 noise=$2 minutes=$3 output=$4
 options=(--data_folder "$speech" --noise_folder "$noise" --output_folder "$output" "${@:5}")
-EXPORT=30     # s, kept for the export where the time ends the training
-TIME_OVER=124 # exit code of timeout
-AGAIN=75      # exit code, as train.py's own: it was told to stop, run it again
+EXPORT=30 # s, kept for the export where the time ends the training
+AGAIN=75  # exit code of train.py that was told to stop: everything is saved, run it again
 
 # Add an option, unless the caller gave it.
 default() {
@@ -37,10 +36,9 @@ if [ ! -f "$output/plan.md" ]; then
 fi
 training=$(tail -n 1 "$output/plan.md")
 code=0
-timeout "$((minutes * 60 - SECONDS - EXPORT))" bash -c "exec $training" || code=$?
-if ((code == TIME_OVER)); then # train.py was told to stop, and has saved itself
+timeout --preserve-status "$((minutes * 60 - SECONDS - EXPORT))" bash -c "exec $training" || code=$?
+if ((code == AGAIN)); then
     python export.py "$output" -o "$output/model" || true # no epoch ended
     echo "The time is over: the same command goes on"
-    code=$AGAIN
 fi
 exit "$code"

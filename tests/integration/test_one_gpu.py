@@ -65,7 +65,7 @@ def test_options_take_the_place_of_the_scripts_own(project):
 
 
 def test_what_the_time_ends_is_exported_and_asks_to_be_run_again(project):
-    code, (_, _, export) = run(project, CODE="124")  # that of timeout
+    code, (_, _, export) = run(project, CODE="75")  # of train.py that was told to stop
     assert code == 75 and export == ["export.py", "out", "-o", "out/model"]
     code, (training,) = run(project, CODE="1")
     assert code == 1 and training[0] == "train.py"
