@@ -1,9 +1,10 @@
 """Trains small.yaml on clean sums and with rooms and noise, and scores both in every condition.
 
 ``python -m benchmarks.rooms SPEECH --noise_folder NOISE`` trains both with every seed, and one with
-three outputs with the first seed; finished ones are kept, an interrupted one continues. All are
-scored on the same mixtures of validation speakers, rooms and noises; ``benchmarks/rooms.md`` tells
-of those that are finished. ``--score`` trains nothing more.
+three outputs with the first seed; finished ones are kept, an interrupted one continues. Those of a
+seed are scored on the same mixtures of validation speakers, rooms and noises, as the seed decides
+who those are; ``benchmarks/rooms.md`` tells of those that are finished. ``--score`` trains nothing
+more.
 """
 
 import argparse
@@ -90,10 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
             for key, seed in runs(args.seeds):
                 manifests = {"manifest_folder": str(args.folder / f"manifests-{key}-{seed}")}
                 run_row(args.training, key, seed, args.extra | manifests, ROWS)
-        sets = write_all_sets(args)
+        sets = {seed: write_all_sets(args, seed) for seed in args.seeds}
         for key, seed in runs(args.seeds):
             if read_json(args.folder / key / str(seed) / RUN).get("outcome") == "done":
-                score(args, key, seed, sets)
+                score(args, key, seed, sets[seed])
         print(write_report(args))
     return 0
 
@@ -106,10 +107,10 @@ def runs(seeds: list[int]) -> list[tuple[str, int]]:
 # --- Scoring --------------------------------------------------------------------------------------
 
 
-def write_all_sets(args: argparse.Namespace) -> dict[str, Path]:
-    """The manifests of every condition, of the same mixtures of validation speakers."""
-    folder = args.folder / "validation"
-    prepare(args.speech, folder, RATE, num_valid=args.mixtures, num_test=1)
+def write_all_sets(args: argparse.Namespace, seed: int) -> dict[str, Path]:
+    """The manifests of every condition, of the same mixtures of a seed's validation speakers."""
+    folder = args.folder / f"validation-{seed}"
+    prepare(args.speech, folder, RATE, seed=seed, num_valid=args.mixtures, num_test=1)
     acoustics = Acoustics(
         RATE, ROOT / ROOMS, room_share=1.0, noise_folder=args.noise_folder, noise_kinds=KINDS
     )
