@@ -17,7 +17,6 @@ setup: .venv/ready  # virtual environment; CPU build of PyTorch where there is n
 
 demo: picture  # corpus, training, two voices as wav files, spectrograms: about 15 minutes on 2 cores
 	@echo "Listen to $(RESULTS)/example/*.wav and look at $(RESULTS)/example/spectrograms.png"
-	@echo "A longer run reaches no more on this corpus (8 epochs: 3.2 dB), see README.md"
 
 train: setup  # the small model on the mini corpus
 	$(BIN)/python train.py hparams/mini.yaml
