@@ -18,6 +18,7 @@ from benchmarks.about import ROOT
 # a model with small layers, and an epoch of four steps, as options of train.py
 TINY = {
     "filters": 8,
+    "width": 8,
     "blocks": 2,
     "heads": 2,
     "ffn": 16,
@@ -30,6 +31,9 @@ TINY = {
     "num_test": 4,
     "num_workers": 0,
     "number_of_epochs": 2,
+    "lr": 0.001,
+    "lr_schedule": "plateau",
+    "ema": "null",
     "ckpt_interval_minutes": 0,
 }
 

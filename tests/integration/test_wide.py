@@ -21,7 +21,7 @@ from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.publishing.export import export_model
 from sfsrnet_modules.publishing.training_run import TrainingRun
 
-SIZES = {"width": 8, **{key: TINY[key] for key in ("filters", "blocks", "heads", "ffn", "chunk")}}
+SIZES = {key: TINY[key] for key in ("filters", "width", "blocks", "heads", "ffn", "chunk")}
 PROBE = str(ROOT / "tests/integration/probe.py")
 
 
