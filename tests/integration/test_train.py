@@ -121,7 +121,7 @@ def test_export_script_repeats_the_exported_model(trained, tmp_path):
         (folder / "README.md").read_text() for folder in (trained / "model", tmp_path / "model")
     ]
     assert cards[0].replace("sfsrnet-mini", "model") == cards[1].replace("sfsrnet-mini", "model")
-    assert "--filters 8 --chunk 20" in cards[0] and "epoch 2" in cards[0]
+    assert "--filters 8 --width 8 --chunk 20" in cards[0] and "epoch 2" in cards[0]
 
 
 def test_example_is_drawn(trained):
