@@ -81,7 +81,7 @@ def training(corpus: Path, output: Path, **keys) -> list[str]:
         (["hparams/mini.yaml", "--rates", "[a]"], "can't be built with these options: .*MultiLoss"),
         (["hparams/mini.yaml", "--rates", "[1"], "with these options is not yaml"),
         (["hparams/mini.yaml", "--heads", "3"], "can't be built.*divisible by num_heads"),
-        (["hparams/mini.yaml", "--filters", "0"], "can't be built with these options"),
+        (["hparams/mini.yaml", "--width", "0"], "can't be built with these options"),
         (["hparams/mini.yaml", "--output_folder", "/proc/x"], "/proc/x.* can't be made: .*another"),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_training_is_not_begun(words, message):
         ({"num_spks": 40}, "Found 9 speakers.*num_spks=40.*add speakers, or lower num_spks"),
         ({"batch_size": 1.5}, "batch_size is 1.5: give a whole number"),
         ({"ema": 2}, "ema is 2: give a number between 0 and 1"),
-        ({"ema": "abc"}, "ema is abc: give a number between 0 and 1"),
+        ({"ema": "abc"}, "--ema is abc: give a number, it is 0.99 by default"),
         ({"speed": "[2]"}, r"speed is \[2\]: give the lowest and the highest value"),
         ({"speed": 2}, "speed is 2: give the lowest and the highest value"),
         ({"chunk": 0}, "the model can't separate a second of audio .*check the sizes"),
