@@ -63,9 +63,9 @@ class Separation(sb.Brain):
     gradient accumulation, mixed precision, clipping and distributed training stay SpeechBrain's.
 
     Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``,
-    ``num_workers``, ``model``, ``output_folder``, ``lr_scheduler``, ``epoch_counter``,
-    ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``, ``linear_schedule``,
-    ``ema``, ``start_from`` and ``start_share``. The training set has ``set_epoch``.
+    ``num_workers``, ``model``, ``loss``, ``output_folder``, ``number_of_epochs``, ``lr_scheduler``,
+    ``epoch_counter``, ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``,
+    ``linear_schedule``, ``ema``, ``start_from`` and ``start_share``. The training set has ``set_epoch``.
 
     Raises
     ------
