@@ -65,7 +65,8 @@ class Separation(sb.Brain):
     Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``,
     ``num_workers``, ``model``, ``loss``, ``output_folder``, ``number_of_epochs``, ``lr_scheduler``,
     ``epoch_counter``, ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``,
-    ``linear_schedule``, ``ema``, ``start_from`` and ``start_share``. The training set has ``set_epoch``.
+    ``linear_schedule``, ``ema``, ``start_from`` and ``start_share``. The training set has
+    ``set_epoch``.
 
     Raises
     ------
