@@ -63,34 +63,51 @@ def run_table(args: argparse.Namespace, extra: dict[str, str]) -> None:
         raise ValueError(f"no rows {', '.join(sorted(unknown))}: choose of {', '.join(ROWS)}")
     if args.data_folder is None:
         raise ValueError("no --data_folder given: name a folder of speech, as for train.py")
+    manifests = {}
     for seed in args.seeds:  # once: rows that are trained at the same time share the manifests
         build(ROWS[keys[0]], options(args, seed, extra))["corpus"].prepare()
-        folder = validation_folder(args, seed)  # the same speakers, more mixtures
-        prepare(args.data_folder, folder, RATE, seed=seed, num_valid=args.mixtures, num_test=1)
+        manifests[seed] = validation(args.data_folder, args.folder, seed, args.mixtures)
+
+    def run(job: tuple[str, int]) -> None:
+        key, seed = job
+        run_row(args, key, seed, extra)
+        folder = args.folder / key / str(seed)
+        if is_done(folder):
+            score(folder, {Path(SCORES).stem: manifests[seed]}, args.data_folder)
+
     jobs = [(key, seed) for seed in args.seeds for key in keys]
     with ThreadPoolExecutor(args.jobs) as pool, tqdm(total=len(jobs), unit="row") as bar:
-        for key, _ in zip(
-            jobs, pool.map(lambda job: run_and_score(args, *job, extra), jobs), strict=True
-        ):
+        for key, _ in zip(jobs, pool.map(run, jobs), strict=True):
             bar.set_description(f"{key[0]} with seed {key[1]} done")
             bar.update()
 
 
-def validation_folder(args: argparse.Namespace, seed: int) -> Path:
-    """Where the mixtures are that all rows of a seed are scored on."""
-    return args.folder / f"validation-{seed}"
+def validation(speech: str, folder: Path, seed: int, number: int) -> Path:
+    """Prepare what all rows of a seed are scored on, so many mixtures of each source; its manifest.
+
+    The seed decides, as it does for the training, who is kept for validation in a plain folder.
+    """
+    folder = folder / f"validation-{seed}"
+    prepare(speech, folder, RATE, seed=seed, num_valid=number, num_test=1)
+    return folder / "valid.csv"
 
 
-def run_and_score(args: argparse.Namespace, key: str, seed: int, extra: dict[str, str]) -> None:
-    """Train one row and score what comes out on the mixtures of validation speakers."""
-    run_row(args, key, seed, extra)
-    folder = args.folder / key / str(seed)
-    done = read_json(folder / RUN)["outcome"] == "done"
-    if done and not (folder / SCORES).is_file():
-        separator = SFSRNetSeparation.from_hparams(folder / "model", run_opts={"device": "cpu"})
-        manifest = validation_folder(args, seed) / "valid.csv"
-        mixtures = FixedMixtures(manifest, RATE, separator.hparams.num_spks, args.data_folder)
-        write_results(evaluate(separator, mixtures, measures=()), folder / SCORES)
+def is_done(folder: Path) -> bool:
+    """Whether the run of an output folder came to its end."""
+    return read_json(folder / RUN).get("outcome") == "done"
+
+
+def score(folder: Path, sets: Mapping[str, Path], *roots: str | Path) -> None:
+    """Score the model of a run on the manifests of `sets`, unless that is done: ``<name>.csv``."""
+    missing = {name: path for name, path in sets.items() if not (folder / f"{name}.csv").is_file()}
+    if not missing:
+        return
+    separator = SFSRNetSeparation.from_hparams(folder / "model", run_opts={"device": "cpu"})
+    for name, manifest in missing.items():
+        mixtures = FixedMixtures(manifest, RATE, separator.hparams.num_spks, *roots)
+        long = name == "conversation"
+        scores = evaluate(separator, mixtures, in_segments=long, measures=())
+        write_results(scores, folder / f"{name}.csv")
 
 
 def run_row(

@@ -18,24 +18,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.ablation import RUN, read_json, run_row
+from benchmarks.ablation import RATE, RUN, is_done, read_json, run_row, score, validation
 from benchmarks.ablation import parse as ablation_arguments
 from benchmarks.about import ROOT, table
 from benchmarks.rows import Row
 from data_prep.corpora.acoustics import Acoustics
-from data_prep.corpora.recognise import prepare, train_set
+from data_prep.corpora.recognise import train_set
 from data_prep.mixing.conversations import write_sets
-from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.noise import KINDS
 from sfsrnet_modules.common.hparams import one_line_errors
-from sfsrnet_modules.evaluation.scoring import write_results
-from sfsrnet_modules.evaluation.summary import evaluate, interval, read_results
-from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.evaluation.summary import interval, read_results
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-RATE, ROOMS = 8000, "cache/rooms"  # Hz
+ROOMS = "cache/rooms"
 SEGMENT, ITEMS, ROUNDS = 3.0, 100, 7  # s; mixtures a round, of the loader's timing
 # half of the mixtures in a room, half with noise; a few with one voice, so that it learns silence
 AS_RECORDED = {
@@ -93,8 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
                 run_row(args.training, key, seed, args.extra | manifests, ROWS)
         sets = {seed: write_all_sets(args, seed) for seed in args.seeds}
         for key, seed in runs(args.seeds):
-            if read_json(args.folder / key / str(seed) / RUN).get("outcome") == "done":
-                score(args, key, seed, sets[seed])
+            if is_done(args.folder / key / str(seed)):
+                roots = (args.speech, args.noise_folder, ROOT / ROOMS)
+                score(args.folder / key / str(seed), sets[seed], *roots)
         print(write_report(args))
     return 0
 
@@ -109,27 +107,13 @@ def runs(seeds: list[int]) -> list[tuple[str, int]]:
 
 def write_all_sets(args: argparse.Namespace, seed: int) -> dict[str, Path]:
     """The manifests of every condition, of the same mixtures of a seed's validation speakers."""
-    folder = args.folder / f"validation-{seed}"
-    prepare(args.speech, folder, RATE, seed=seed, num_valid=args.mixtures, num_test=1)
+    manifest = validation(args.speech, args.folder, seed, args.mixtures)
+    folder = manifest.parent / "sets"
     acoustics = Acoustics(
         RATE, ROOT / ROOMS, room_share=1.0, noise_folder=args.noise_folder, noise_kinds=KINDS
     )
-    manifest = folder / "valid.csv"
-    sets = acoustics.write_conditions(manifest, folder / "sets", args.speech)
-    return sets | write_sets(manifest, folder / "sets")
-
-
-def score(args: argparse.Namespace, key: str, seed: int, sets: dict[str, Path]) -> None:
-    """Score a trained model in every condition, unless that is done."""
-    folder = args.folder / key / str(seed)
-    separator = SFSRNetSeparation.from_hparams(folder / "model", run_opts={"device": "cpu"})
-    for name, manifest in sets.items():
-        if not (folder / f"{name}.csv").is_file():
-            roots = (args.speech, args.noise_folder, ROOT / ROOMS)
-            test_set = FixedMixtures(manifest, RATE, separator.hparams.num_spks, *roots)
-            long = name == "conversation"
-            scores = evaluate(separator, test_set, in_segments=long, measures=())
-            write_results(scores, folder / f"{name}.csv")
+    sets = acoustics.write_conditions(manifest, folder, args.speech)
+    return sets | write_sets(manifest, folder)
 
 
 # --- What they cost -------------------------------------------------------------------------------
