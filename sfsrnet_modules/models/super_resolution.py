@@ -138,7 +138,8 @@ class SuperResolution(nn.Module):
         if self.heuristic:
             features.append(high_band_guess(*magnitudes, self.quotient))
         if self.target != "magnitude":
-            features += spectrum * mixture.phase.conjugate
+            # not by +=, which torch.compile of PyTorch 2.11 refuses of named tuples
+            features.extend(spectrum * mixture.phase.conjugate)
         return torch.cat(features, dim=1)
 
     def convolve(self, features: Tensor) -> Tensor:
