@@ -64,6 +64,8 @@ def prepare_test(separator: SFSRNetSeparation, args: argparse.Namespace) -> Path
         args.mixture,
         lists=args.lists,
         noise_folder=args.noise_folder,
+        num_valid=1,
+        num_test=args.num_test,
         test_only=True,
     )
     return folder / "test.csv"
@@ -137,6 +139,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--lists", help="published lists, where data_folder is a corpus's test part"
+    )
+    parser.add_argument(
+        "--num_test",
+        type=int,
+        default=200,
+        help="mixtures that are drawn from a folder of speech, of each source where they are "
+        "listed (default: %(default)s)",
     )
     parser.add_argument("--mode", default="min", choices=["min", "max"], help="of such mixtures")
     parser.add_argument("--mixture", default="clean", help="LibriMix's clean or both, with noise")

@@ -109,7 +109,7 @@ def grow(file: str, options: Options, num_steps: int, largest: int) -> list[Step
     Returns
     -------
     list of Step
-        The last of them may have brought less than ``GROWTH``.
+        The last of them may have brought less than ``GROWTH``. With ``--compile`` the first alone.
 
     Raises
     ------
@@ -123,6 +123,8 @@ def grow(file: str, options: Options, num_steps: int, largest: int) -> list[Step
             "--segment, or --checkpointing True"
         )
     steps = [step]
+    if "compile" in options:
+        return [step]  # each size takes minutes to compile
     while 2 * step.batch <= largest and may_double():
         larger = {"batch_size": [str(2 * step.batch)]}
         step = measure(file, options | larger, num_steps)

@@ -23,9 +23,9 @@ default() {
 }
 
 default start_from sfsrnet_modules/pretrained/sfsrnet-small-8k # null: new weights, with --lr 0.0015
-default lr 0.0004 # of weights that are trained already
-default fewer_voices "{1: 0.1, 0: 0.01}"
-default pause_share 0.1
+default lr 0.001 # of weights that are trained already, with batches of 64
+default fewer_voices "{1: 0.06, 0: 0.01}"
+default pause_share 0.15
 default noise_kinds "[recordings, babble, coloured]"
 default num_test 10 # mixtures of each source; evaluate.py scores more of them, whenever there is time
 

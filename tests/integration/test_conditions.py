@@ -34,3 +34,11 @@ def test_one_command_scores_every_condition(model_folder, tmp_path, monkeypatch,
         scores = pd.read_csv(tmp_path / f"scores/{name}-results.csv")
         assert len(scores) == 2 and scores["si_snr_i"].notna().all()
     assert seconds == [16.0, 16.0, 16.0, 16.0]  # a conversation of 45 s, in overlapping segments
+
+
+def test_without_a_manifest_as_many_mixtures_are_drawn_as_asked_for(model_folder, tmp_path):
+    options = {"model": model_folder, "data_folder": write_corpus(tmp_path / "voices")}
+    options |= {"num_test": 3, "output": tmp_path / "scores.csv", "workers": 0}
+    arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    assert evaluate.main([*arguments, "--device", "cpu"]) == 0
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 3

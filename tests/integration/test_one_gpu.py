@@ -55,7 +55,7 @@ def test_the_training_that_was_planned_is_run_and_run_again(project):
     options = dict(zip(plan[3::2], plan[4::2], strict=True))
     assert options["--data_folder"] == "my speech" and options["--output_folder"] == "out"
     assert options["--minutes"] == "1" and options["--ema"] == "0.9"
-    assert options["--fewer_voices"] == "{1: 0.1, 0: 0.01}"
+    assert options["--fewer_voices"] == "{1: 0.06, 0: 0.01}"
     assert run(project) == (0, [training])  # what is planned stays
 
 

@@ -61,6 +61,11 @@ def test_no_batch_is_larger_than_asked_for(measured):
     assert [s.batch for s in plan.grow(FILE, {}, 7, largest=5)] == [2, 4]
 
 
+def test_one_size_alone_is_compiled(measured):
+    measured(1, 1, 1)
+    assert [s.batch for s in plan.grow(FILE, {"compile": []}, 7, 4096)] == [2]
+
+
 def test_a_first_batch_without_memory_is_an_error(measured):
     measured(None)
     with pytest.raises(ValueError, match="does not fit into the memory"):
