@@ -106,7 +106,7 @@ class SFSRNetSeparation(SepformerSeparation):
         -------
         torch.Tensor
             [B, T, C]. SI-SNR leaves the scale of an estimate open in training: see
-            :class:`~sfsrnet_modules.inference.mixture_level.MixtureLevel`.
+            :class:`~sfsrnet_modules.common.mixture_level.MixtureLevel`.
 
         Raises
         ------

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from sfsrnet_modules.common.mixture_level import MixtureLevel
 from sfsrnet_modules.inference.heard import HeardVoices
-from sfsrnet_modules.inference.mixture_level import MixtureLevel
 from sfsrnet_modules.inference.speaker_order import SpeakerOrder
 
 

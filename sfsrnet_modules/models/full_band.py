@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.common.precision import in_float32
 from sfsrnet_modules.common.resampling import low_pass
 from sfsrnet_modules.models.conditioning import Conditioning
 from sfsrnet_modules.models.sfsrnet import SFSRNet
 from sfsrnet_modules.models.upper_band import UpperBand
-
-SILENCE = 1e-12  # energy of voices that no gain brings to the level of the mixture
 
 
 class FullBand(nn.Module):
@@ -166,10 +165,8 @@ class Crossover(nn.Module):
 
 @in_float32
 def _at_level(estimates: Tensor, mixture: Tensor) -> Tensor:
-    """Bring `estimates` [E, B, T, C] to the scale at which they add up to `mixture` [B, T].
+    """Bring `estimates` [E, B, T, C] to their levels in `mixture` [B, T], each voice to its own.
 
-    SI-SNR leaves the scale of a model's estimates open, but it is the same for all voices.
+    SI-SNR leaves the scale of every output open; those of one model can lie 30 dB apart.
     """
-    total = estimates.sum(3)  # [E, B, T]
-    gain = (total * mixture).sum(2) / total.square().sum(2).clamp_min(SILENCE)  # [E, B]
-    return estimates * gain[..., None, None]
+    return torch.stack([at_mixture_level(voices, mixture) for voices in estimates])

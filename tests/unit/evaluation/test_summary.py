@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 import torch
 
+from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.evaluation.metrics import score
 from sfsrnet_modules.evaluation.scoring import write_results
+from sfsrnet_modules.evaluation.silence import score_silence
 from sfsrnet_modules.evaluation.summary import (
     differences,
     evaluate,
@@ -74,6 +76,17 @@ def test_every_item_is_scored_before_and_after_sr_and_after_every_block(model_fo
     answer = separator.separate_batch(item["mixture"][None])[0]
     expected = score(item["mixture"], item["sources"], answer)
     assert scores.loc["i1", list(expected)].to_dict() == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_ghost_counts_as_loud_as_it_is_heard(model_folder):
+    separator = SFSRNetSeparation.from_hparams(source=model_folder)
+    voice = torch.randn(4000)
+    sources = torch.stack([voice, torch.zeros(4000)], dim=1)
+    scores = evaluate(separator, [{"id": "alone", "mixture": voice, "sources": sources}])
+    answer = separator.separate_batch(voice[None])
+    heard = score_silence(voice, sources, at_mixture_level(answer, voice[None])[0])["leak"]
+    assert scores["leak"].item() == pytest.approx(heard, abs=1e-3)
+    assert abs(score_silence(voice, sources, answer[0])["leak"] - heard) > 0.1
 
 
 def test_long_items_are_separated_as_recordings_are(model_folder):

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from sfsrnet_modules.common import precision
+from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.inference import SFSRNetSeparation, interface
-from tests.unit.inference.test_mixture_level import at_mixture_level
 
 
 @pytest.fixture

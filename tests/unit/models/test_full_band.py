@@ -4,7 +4,7 @@ import torch
 
 from conftest import tiny_sfsrnet
 from sfsrnet_modules.common.resampling import resample
-from sfsrnet_modules.models.full_band import Crossover, FullBand
+from sfsrnet_modules.models.full_band import Crossover, FullBand, _at_level
 from sfsrnet_modules.models.upper_band import UpperBand
 
 
@@ -43,6 +43,15 @@ def test_neither_level_nor_offset_matters(level, offset):
     assert (answer - expected).abs().max() < 2e-3 * expected.abs().max()
 
 
+def test_each_output_of_the_narrow_model_is_brought_to_its_own_level():
+    voices = torch.randn(2, 4000, 2)
+    estimates = torch.stack(
+        [voices * torch.tensor(scales) for scales in ([50.0, 2.0], [0.9, 0.04])]
+    )
+    levelled = _at_level(estimates, voices.sum(2))
+    assert torch.allclose(levelled, voices.expand_as(estimates), atol=0.02)
+
+
 def test_batch_of_three_equals_three_of_one():
     model, mixtures = restoring(), torch.randn(3, 2003) * torch.tensor([[1.0], [0.01], [10.0]])
     batch = model(mixtures)
@@ -64,7 +73,7 @@ def test_the_lower_band_is_the_narrow_models_answer():
     narrow = model.narrow(low)[-1, 0].numpy()  # [T', C]
     answer = band(model(mixture)[-1, 0], 200, 3000)
     expected = band(torch.from_numpy(resample(narrow, 8000, 16000)), 200, 3000)
-    gain = (answer * expected.conj()).sum().real / expected.abs().square().sum()
+    gain = (answer * expected.conj()).sum(0).real / expected.abs().square().sum(0)
     assert (answer - gain * expected).norm() < 1e-3 * answer.norm()
 
 

@@ -4,6 +4,21 @@ import torch
 from torch import Tensor
 
 
+def at_mixture_level(estimates: Tensor, mixture: Tensor) -> Tensor:
+    """Bring `estimates` [B, T, C] to their levels in `mixture` [B, T].
+
+    Example
+    -------
+    >>> sources = torch.randn(2, 800, 2)
+    >>> scaled = sources * torch.tensor([0.1, 7.0])
+    >>> torch.allclose(at_mixture_level(scaled, sources.sum(2)), sources, atol=1e-2)
+    True
+    """
+    level = MixtureLevel()
+    level.hear(estimates, mixture)
+    return estimates * level.gains().unsqueeze(1)
+
+
 class MixtureLevel:
     """Gains that bring the sum of the voices nearest to the mixture, over all heard so far.
 

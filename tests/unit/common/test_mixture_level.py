@@ -1,14 +1,7 @@
 import pytest
 import torch
 
-from sfsrnet_modules.inference.mixture_level import MixtureLevel
-
-
-def at_mixture_level(estimates, mixture):
-    """Scale `estimates` [B, T, C] to their levels in the whole `mixture` [B, T]."""
-    level = MixtureLevel()
-    level.hear(estimates, mixture)
-    return estimates * level.gains().unsqueeze(1)
+from sfsrnet_modules.common.mixture_level import MixtureLevel, at_mixture_level
 
 
 def decibels(ratio: torch.Tensor) -> torch.Tensor:
