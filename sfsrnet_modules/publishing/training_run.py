@@ -201,5 +201,7 @@ def _resolve(text: str, overrides: dict) -> dict:
 def _as_option(key: str, value) -> str:
     if value is None:
         return "null"
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"  # yaml needs no quotes around its words
     is_path = key.endswith("_folder") or str(value).startswith(("/", ".."))
     return Path(value).name if is_path else str(value)
