@@ -14,6 +14,7 @@ import torch
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
 
+from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.common.preemption import SIGNALS
 from sfsrnet_modules.common.writing import write_whole
 from sfsrnet_modules.evaluation.metrics import (
@@ -179,7 +180,9 @@ def score_item(
     mixture, sources = torch.from_numpy(mixture), torch.from_numpy(sources)
     stacked = torch.stack([torch.from_numpy(x) for x in estimates.values()])  # [E, T, C]
     if has_silence(sources):  # the other measures are undefined
-        all_scores = [score_silence(mixture, sources, estimate) for estimate in stacked]
+        # as loud as they are heard: outputs of one model may differ in level
+        heard = at_mixture_level(stacked, mixture.expand(len(stacked), -1))  # [E, T, C]
+        all_scores = [score_silence(mixture, sources, estimate) for estimate in heard]
     else:
         all_scores = _score_voices(mixture, sources, stacked, sample_rate, measures, bands)
     row = {"id": id_, "duration": len(mixture) / sample_rate}

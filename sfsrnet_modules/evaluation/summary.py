@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.evaluation.scoring import Scoring, name_estimates
 from sfsrnet_modules.inference import SFSRNetSeparation
 
@@ -69,17 +68,11 @@ def evaluate(
 
 @torch.inference_mode()
 def separate(separator: SFSRNetSeparation, mixture: Tensor, every_block: bool) -> dict[str, Tensor]:
-    """Separate `mixture` [T] into named estimates [T, C], see :func:`name_estimates`.
-
-    They are at their levels in the mixture, as the interface gives them: how loud a ghost is beside
-    a voice depends on it.
-    """
+    """Separate `mixture` [T] into named estimates [T, C], see :func:`name_estimates`."""
     model = separator.mods.model
     with separator.inference_ctx:
         estimates = model(mixture[None].to(separator.device), every_block)  # [E, 1, T, C]
-    estimates = estimates[:, 0].float().cpu()  # [E, T, C]
-    estimates = at_mixture_level(estimates, mixture.expand(len(estimates), -1))
-    return name_estimates(estimates, model.super_resolution is not None)
+    return name_estimates(estimates[:, 0].float().cpu(), model.super_resolution is not None)
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
