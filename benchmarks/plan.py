@@ -124,7 +124,7 @@ def grow(file: str, options: Options, num_steps: int, largest: int) -> list[Step
         )
     steps = [step]
     if "compile" in options:
-        return [step]  # each size takes minutes to compile
+        return steps  # each size takes minutes to compile
     while 2 * step.batch <= largest and may_double():
         larger = {"batch_size": [str(2 * step.batch)]}
         step = measure(file, options | larger, num_steps)

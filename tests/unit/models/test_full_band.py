@@ -45,9 +45,8 @@ def test_neither_level_nor_offset_matters(level, offset):
 
 def test_each_output_of_the_narrow_model_is_brought_to_its_own_level():
     voices = torch.randn(2, 4000, 2)
-    estimates = torch.stack(
-        [voices * torch.tensor(scales) for scales in ([50.0, 2.0], [0.9, 0.04])]
-    )
+    scales = torch.tensor([[50.0, 2.0], [0.9, 0.04]])  # [E, C]
+    estimates = voices * scales[:, None, None]  # [E, B, T, C]
     levelled = _at_level(estimates, voices.sum(2))
     assert torch.allclose(levelled, voices.expand_as(estimates), atol=0.02)
 
