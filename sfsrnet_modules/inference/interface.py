@@ -1,6 +1,7 @@
 """SpeechBrain's pretrained interface to SFSRNet: separates tensors, streams and files."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -25,6 +26,11 @@ logger = get_logger(__name__)
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "pretrained" / "sfsrnet-small-8k"
 SEGMENT = 16.0  # s, of a long recording at a time: memory grows with it
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+|https?://.+")  # of Hugging Face, or an address
+NO_MODEL = (
+    "no model at {source} ({reason}): give the `model` folder that a training left in its output "
+    "folder, or a Hugging Face repository"
+)
 OVERLAP = 2.0  # s, that a segment shares with the one before
 
 
@@ -80,16 +86,15 @@ class SFSRNetSeparation(SepformerSeparation):
                 "repository: name a model folder"
             )
         source, savedir = os.path.expanduser(source), kwargs.get("savedir")
+        if not os.path.isdir(source) and not REPOSITORY.fullmatch(source):
+            raise ValueError(NO_MODEL.format(source=source, reason="there is no such folder"))
         if savedir is not None and Path(savedir).resolve() == Path(source).resolve():
             kwargs["savedir"] = None  # what is there already needs no links
         try:
             return super().from_hparams(str(source), *args, **kwargs)
         except Exception as error:  # a folder can be broken in every way
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"no model at {source} ({reason}): give the `model` folder that a training left in "
-                "its output folder, or a Hugging Face repository"
-            ) from error
+            raise ValueError(NO_MODEL.format(source=source, reason=reason)) from error
 
     def separate_batch(self, mix: Tensor, block: int | None = None) -> Tensor:
         """Separate mixtures at the model's rate.

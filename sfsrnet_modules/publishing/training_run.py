@@ -172,13 +172,16 @@ class TrainingRun:
         text = read_hparams(origin)
         required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
         changes = {key: self.hparams[key] for key in required if key in self.hparams}
-        resolved = _resolve(text, changes)
-        for key in list(resolved):
-            value = self.hparams.get(key)
-            if key in self.hparams and _is_plain(value) and resolved[key] != value:
-                changes[key] = value
-                resolved = _resolve(text, changes)  # what is derived from it is no change
-        return changes
+        while True:
+            resolved = _resolve(text, changes)
+            plain = {k: v for k, v in self.hparams.items() if k in resolved and _is_plain(v)}
+            new = plain.keys() - changes.keys()
+            differing = [key for key in resolved if key in new and resolved[key] != plain[key]]
+            if not differing:
+                return {key: changes[key] for key in (*required, *resolved) if key in changes}
+            # what is derived from another is no change, unless it differs when those are made
+            own = [key for key in differing if not _refers(text, key)]
+            changes |= {key: plain[key] for key in own or differing[:1]}
 
 
 def _preferred_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -192,6 +195,11 @@ def _is_plain(value) -> bool:
     """Whether it can be said on a command line: no object, of which mappings of other kinds are."""
     numbers = value.values() if isinstance(value, dict) else ()
     return all(isinstance(number, int | float) for number in numbers)
+
+
+def _refers(text: str, key: str) -> bool:
+    """Whether the value of a key, lines that are indented below it included, refers to others."""
+    return "<" in re.search(rf"^{key}:.*(\n\s.*)*", text, re.MULTILINE)[0]
 
 
 def _resolve(text: str, overrides: dict) -> dict:

@@ -3,6 +3,7 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
+from speechbrain.inference.separation import SepformerSeparation
 
 from sfsrnet_modules.common import precision
 from sfsrnet_modules.common.mixture_level import at_mixture_level
@@ -174,6 +175,13 @@ def test_unknown_rate(separator, tmp_path):
 def test_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(ValueError, match=f"no model at {tmp_path}"):
         SFSRNetSeparation.from_hparams(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["nowhere", "results/nowhere/model", "/nowhere"])
+def test_a_folder_that_is_not_there_is_not_looked_for_elsewhere(source, monkeypatch):
+    monkeypatch.setattr(SepformerSeparation, "from_hparams", None)
+    with pytest.raises(ValueError, match=f"no model at {source} .there is no such folder"):
+        SFSRNetSeparation.from_hparams(source)
 
 
 def test_folder_with_broken_weights_is_named(model_folder):

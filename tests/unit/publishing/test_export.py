@@ -15,9 +15,11 @@ from sfsrnet_modules.models.weights import save_weights
 from sfsrnet_modules.publishing.export import main
 
 ORIGIN = "experiment: toy\nseed: 1\ndata_folder: !PLACEHOLDER\nepochs: 3\nlimit: !ref <epochs>\n"
-ORIGIN += "voices: {}\nkinds: [a]\n"
+ORIGIN += (
+    "voices: {}\nkinds: [a]\nsteps:\n    seed: !ref <seed>\nlast: !ref <seed>\nown: !ref <seed>\n"
+)
 RUN = "experiment: toy\nseed: 7\ndata_folder: ../home/me/talk\nepochs: 3\nlimit: 3\n"
-RUN += "voices: {1: 0.1}\nkinds: [a, b]\n"
+RUN += "voices: {1: 0.1}\nkinds: [a, b]\nsteps:\n    seed: 7\nlast: 7\nown: 8\n"
 SCORES = {"duration": 1800.0, "si_snr": 4.0, "sdr_i": 6.0, "si_snr_i_before_sr": 3.0}
 
 
@@ -141,7 +143,7 @@ def test_card_tells_figures_data_and_command(run):
     assert "| all | 3 | 1.50 | 3.00 dB | 6.00 dB | 3.00 dB |" in card
     assert "| x | 2 | 3.00 | CC-BY-4.0, CC0 |" in card and "| y | 1 | 1.00 | unknown |" in card
     command = "python train.py hparams/toy.yaml --data_folder talk --seed 7"
-    assert f"{command} --voices '{{1: 0.1}}' --kinds '[a, b]'\n" in card
+    assert f"{command} --voices '{{1: 0.1}}' --kinds '[a, b]' --own 8\n" in card
     assert "3 mixtures of 2 other speakers kept for the test" in card
     assert "commit `abc1234`, seed 7" in card and "epoch 1, best in validation of 2" in card
 
