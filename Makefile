@@ -34,7 +34,7 @@ export: train  # the demo's model as a folder to publish, with ONNX beside
 	$(BIN)/python export.py $(RESULTS) -o results/sfsrnet-mini --onnx
 
 test: setup  # every test and doctest but those in a browser
-	$(BIN)/python -m pytest -rs
+	$(BIN)/python -m pytest -rs -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-web: setup $(CHROMIUM)  # the page in a real browser
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -rs tests/web

@@ -2,12 +2,14 @@
 
 import os
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
 if not any("tests/gpu" in argument for argument in sys.argv):  # all others are right on a CPU
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # most layers are too small for more
 
 import sfsrnet_modules  # noqa: F401  before speechbrain: lets torchaudio be imported on CPU-only torch
 
@@ -74,6 +76,12 @@ def tiny_sfsrnet(num_spks: int = 2, **options) -> SFSRNet:
     decoder = Decoder(in_channels=8, out_channels=1, kernel_size=16, stride=8, bias=False)
     separator = DualPathSeparator(Encoder(16, 8), masknet, decoder, **options)
     return SFSRNet(separator, SuperResolution(num_spks, channels=(4, 4, 4), kernels=(3, 3, 3, 3)))
+
+
+def pytest_collection_finish():
+    """Start what scripts are forked from, before the code under test starts one with less in it."""
+    if "benchmarks.ranks" in sys.modules:
+        forkserver.ensure_running()
 
 
 @pytest.fixture(autouse=True)

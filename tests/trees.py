@@ -5,8 +5,6 @@ import errno
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import soundfile as sf
 
 from conftest import ROOT, SPEECH
 from data_prep.scan import scanned
+from tests import scripts
 
 LISTS = ROOT.parent / "shared" / "metadata"
 RATE = 16000
@@ -207,7 +206,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 
-whole, left = Path.write_bytes, [int(sys.argv[1])]
+whole, left = Path.write_bytes, [int(sys.argv[2])]
 
 def write_bytes(self, data):
     left[0] -= 1
@@ -222,8 +221,7 @@ Path.write_bytes = write_bytes
 
 def killed_at(nth: int, code: str) -> int:
     """Run Python code that is killed when it has written half of its n-th file; its status."""
-    command = [sys.executable, "-c", f"{KILLED}\n{code}", str(nth)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True).returncode
+    return scripts.run("-c", f"{KILLED}\n{code}", nth).returncode
 
 
 def fill_disk_at(monkeypatch: pytest.MonkeyPatch, nth: int) -> None:

@@ -1,8 +1,5 @@
 """train.py on WSJ0 and LibriSpeech: from files and mixed on reading, new mixtures and their own."""
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +8,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.ranks import TINY
-from conftest import ROOT
 from data_prep.corpora import librimix, wsj0mix
-from tests import trees
+from tests import scripts, trees
 
 # Learns enough in two epochs that the figures do not hang on the last bit.
 QUICK = {**TINY, "super_resolution": "null", "items_per_epoch": 24, "lr": 0.01}
@@ -48,10 +44,8 @@ def train(output: Path, *flags: str, **keys) -> pd.DataFrame:
     cache = output.parent / "cache"
     keys = {"output_folder": output, "cache_folder": cache, **QUICK, **keys}
     options = [text for key, value in keys.items() for text in (f"--{key}", str(value))]
-    command = [sys.executable, "train.py", "hparams/sfsrnet.yaml", *flags, *options]
     (output / "test_results.csv").unlink(missing_ok=True)
-    threads = os.environ | {"OMP_NUM_THREADS": "1"}  # the layers are too small for more
-    done = subprocess.run(command, cwd=ROOT, env=threads, capture_output=True, text=True)
+    done = scripts.run("train.py", "hparams/sfsrnet.yaml", *flags, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len((output / "train_log.txt").read_text().splitlines()) >= 3  # two epochs, the test
     figures = pd.read_csv(output / "test_results.csv").set_index("id").sort_index()

@@ -19,6 +19,7 @@ from sfsrnet_modules.evaluation.metrics import in_order
 from sfsrnet_modules.inference import segments
 from sfsrnet_modules.inference.interface import DEFAULT_MODEL, SFSRNetSeparation
 from sfsrnet_modules.inference.segments import separate_segments
+from tests import scripts
 from tests.conversation import RATE, conversation, held_out_speakers
 from tests.oracle import Oracle
 
@@ -31,10 +32,15 @@ def noise(path: Path, seconds: float) -> Path:
     return path
 
 
-def start(recording: Path, output: Path, model: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "sfsrnet_modules.apps.separate", recording, "-o", output]
+def words(recording: Path, output: Path, model: Path) -> list[str]:
+    """What follows ``python`` on the command line."""
+    module = ["-m", "sfsrnet_modules.apps.separate"]
+    return [*module, *map(str, (recording, "-o", output, "--model", model, "--segment", 2))]
+
+
+def start(*folders: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [*map(str, command), "--model", str(model), "--segment", "2"],
+        [sys.executable, *words(*folders)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -68,12 +74,12 @@ def mount(tmp_path):
 @pytest.mark.parametrize("options", ["size=1M", "size=1500K", "ro"])
 def test_a_disk_that_cannot_take_the_voices(model_folder, tmp_path, mount, options):
     disk = mount(tmp_path / "disk", options)
-    process = start(noise(tmp_path / "talk.wav", 20), disk, model_folder)
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, out) == (1, "")
+    done = scripts.run(*words(noise(tmp_path / "talk.wav", 20), disk, model_folder))
+    assert (done.returncode, done.stdout) == (1, "")
     reason = "Read-only file system" if options == "ro" else "No space left on device|disk full"
-    assert len(err.splitlines()) == 1 and err.startswith("error: the voices can't be written to")
-    assert any(text in err for text in reason.split("|"))
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the voices can't be written to")
+    assert any(text in line for text in reason.split("|"))
     assert list(disk.iterdir()) == []
 
 
@@ -170,11 +176,11 @@ def test_ten_minutes_keep_their_voices(speech, monkeypatch, size, overlap, rough
     check_long(monkeypatch, sources, oracle, size, overlap)
 
 
-def test_four_minutes_with_the_default_model(speech, monkeypatch):
+def test_two_minutes_with_the_default_model(speech, monkeypatch):
     if not DEFAULT_MODEL.is_dir():
         pytest.skip(f"the default model is missing: {DEFAULT_MODEL}")
     separator = SFSRNetSeparation.from_hparams()
-    sources = conversation(held_out_speakers(speech)[7:9], seconds=240, pause_every=80)
+    sources = conversation(held_out_speakers(speech)[7:9], seconds=120, pause_every=60)
 
     def separate(mixture):
         return separator.separate_batch(mixture[None])[0]

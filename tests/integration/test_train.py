@@ -18,7 +18,9 @@ from conftest import ROOT
 from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.publishing.training_run import TrainingRun
+from tests import scripts
 
+TRAIN = str(ROOT / "train.py")
 PROBE = str(ROOT / "tests/integration/probe.py")
 
 
@@ -27,21 +29,26 @@ def corpus(tmp_path_factory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def run(script: list[str], corpus: Path, output: Path, *flags: str, **keys):
+def words(script: list[str], corpus: Path, output: Path, *flags: str, **keys) -> list[str]:
+    """What follows ``python`` on the command line."""
     keys = {"data_folder": corpus, "output_folder": output, **TINY, **keys}
     options = [text for key, value in keys.items() for text in (f"--{key}", str(value))]
-    command = [sys.executable, *script, str(ROOT / "hparams/mini.yaml"), *flags, *options]
-    return subprocess.run(command, cwd=output.parent, capture_output=True, text=True)
+    return [*script, str(ROOT / "hparams/mini.yaml"), *flags, *options]
+
+
+def run(script: list[str], corpus: Path, output: Path, *flags: str, **keys):
+    return scripts.run(*words(script, corpus, output, *flags, **keys), cwd=output.parent)
 
 
 def train(corpus: Path, output: Path, *flags: str, **keys):
-    return run([str(ROOT / "train.py")], corpus, output, *flags, **keys)
+    return run([TRAIN], corpus, output, *flags, **keys)
 
 
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("run") / "results"
-    done = train(corpus, output)
+    command = [sys.executable, *words([TRAIN], corpus, output)]
+    done = subprocess.run(command, cwd=output.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "M parameters" in done.stdout and "multiply-accumulates" in done.stdout
     return output
@@ -72,8 +79,7 @@ def test_evaluating_the_exported_model_gives_the_same_figures(trained, corpus, t
     options = ["--model", trained / "model", "--manifest", trained / "manifests/test.csv"]
     options += ["--data_folder", corpus, "-o", tmp_path / "results.csv", "--workers", "0"]
     options += ["--compare", trained / "test_results.csv", "--every_block", "--bands"]
-    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, options)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = scripts.run(ROOT / "evaluate.py", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     tested = pd.read_csv(trained / "test_results.csv").set_index("id")
     again = pd.read_csv(tmp_path / "results.csv").set_index("id")
@@ -92,8 +98,7 @@ def test_evaluating_the_exported_model_gives_the_same_figures(trained, corpus, t
 def test_evaluating_nothing_gets_one_line(trained, tmp_path, manifest, data_folder, message):
     options = ["--manifest", trained / "manifests" / manifest, "--data_folder", data_folder]
     options += ["--model", trained / "model", "--workers", "0"]
-    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, options)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = scripts.run(ROOT / "evaluate.py", *options, cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.match(message, done.stderr.strip().splitlines()[-1])
 
@@ -109,8 +114,7 @@ def test_exported_model_repeats_the_tested_figures(trained):
 
 
 def test_export_script_repeats_the_exported_model(trained, tmp_path):
-    command = [sys.executable, str(ROOT / "export.py"), str(trained), "-o", str(tmp_path / "model")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = scripts.run("export.py", trained, "-o", tmp_path / "model")
     assert done.returncode == 0, done.stderr
     weights = [
         load_file(folder / "model.safetensors")
@@ -126,10 +130,8 @@ def test_export_script_repeats_the_exported_model(trained, tmp_path):
 
 def test_example_is_drawn(trained):
     folder = trained / "example"
-    command = [sys.executable, "-m", "sfsrnet_modules.apps.example", str(folder), "--model"]
-    done = subprocess.run(
-        [*command, str(trained / "model")], cwd=ROOT, capture_output=True, text=True
-    )
+    module = "sfsrnet_modules.apps.example"
+    done = scripts.run("-m", module, folder, "--model", trained / "model")
     assert done.returncode == 0, done.stderr
     assert "estimate before SR: SI-SNRi" in done.stdout
     assert (folder / "spectrograms.png").stat().st_size > 10_000

@@ -1,8 +1,6 @@
 """The full band as users get it: trained on a finished model, resumed, exported, in the shell."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from sfsrnet_modules.common.hparams import read_hparams
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.publishing.export import export_model
 from sfsrnet_modules.publishing.training_run import TrainingRun
+from tests import scripts
 
 SIZES = {key: TINY[key] for key in ("filters", "width", "blocks", "heads", "ffn", "chunk")}
 PROBE = str(ROOT / "tests/integration/probe.py")
@@ -43,11 +42,9 @@ def trained(narrow, tmp_path_factory) -> Path:
     keys |= {"data_folder": corpus, "output_folder": folder / "results", "start_from": narrow}
     keys |= {"source_weights": "null", "cache_folder": folder / "cache"}
     options = ["hparams/wide.yaml", *(w for k, v in keys.items() for w in (f"--{k}", str(v)))]
-    killed = subprocess.run([sys.executable, PROBE, "kill", str(folder), *options], cwd=ROOT)
+    killed = scripts.run(PROBE, "kill", folder, *options)
     assert killed.returncode == -signal.SIGKILL
-    done = subprocess.run(
-        [sys.executable, "train.py", *options], cwd=ROOT, capture_output=True, text=True
-    )
+    done = scripts.run("train.py", *options)
     assert done.returncode == 0, done.stderr
     return folder / "results"
 

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +5,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from conftest import ROOT
 from sfsrnet_modules.common.hparams import load_hparams, read_hparams, read_yaml, save_hparams
+from tests import scripts
 
 
 @pytest.mark.parametrize(
@@ -41,8 +40,7 @@ def test_overrides_reach_the_objects(monkeypatch):
 
 
 def test_train_ends_with_that_sentence_and_no_trace():
-    command = [sys.executable, "train.py", "hparams/sfsrnet.yaml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = scripts.run("train.py", "hparams/sfsrnet.yaml")
     assert done.returncode == 1
     assert (
         done.stderr.startswith("error: no --data_folder given") and "Traceback" not in done.stderr

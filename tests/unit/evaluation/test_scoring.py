@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,17 @@ def test_estimates_have_names_with_and_without_super_resolution():
     assert name_estimates(estimates[:1], False) == {"": 0}
 
 
+@pytest.fixture
+def own_fork_server(monkeypatch):
+    """Not the one that other tests have started, which heeds signals."""
+    server = forkserver.ForkServer()
+    for name in ("connect_to_new_process", "set_forkserver_preload"):
+        monkeypatch.setattr(forkserver, name, getattr(server, name))
+    yield
+    server._stop()
+
+
+@pytest.mark.usefixtures("own_fork_server")
 def test_a_job_told_to_stop_keeps_its_scoring_processes():
     scoring = Scoring(8000, num_workers=1, measures=())
     first, second = items(2)

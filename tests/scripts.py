@@ -1,0 +1,45 @@
+"""Runs the project's scripts, each in a process of its own that need not import its libraries.
+
+Importing them takes seconds a process. Here every process is a fork of one that has done it.
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
+
+from speechbrain.utils import logger
+
+from benchmarks.about import ROOT
+from benchmarks.ranks import server
+
+
+def run(*words: object, cwd: Path = ROOT) -> CompletedProcess[str]:
+    """Run ``python WORDS...`` to its end: a script, ``-m MODULE`` or ``-c CODE``, arguments."""
+    words = [str(word) for word in words]
+    with TemporaryDirectory() as folder:
+        printed = [Path(folder) / name for name in ("out", "err")]
+        process = server.Process(target=_run, args=(words, printed, cwd))
+        process.start()
+        process.join()
+        out, err = (path.read_text(encoding="utf-8") for path in printed)
+        return CompletedProcess(words, process.exitcode, out, err)
+
+
+def _run(words: list[str], printed: list[Path], cwd: Path) -> None:
+    for descriptor, path in enumerate(printed, start=1):
+        with open(path, "wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    multiprocessing.set_start_method("fork", force=True)  # of the workers, as in a program
+    os.chdir(cwd)
+    logger.get_environment_description = str  # a second of pip freeze
+    sys.argv = words[words[0] == "-m" :]
+    if words[0] == "-m":
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        exec(words[1], {"__name__": "__main__"})
+    else:
+        runpy.run_path(words[0], run_name="__main__")
