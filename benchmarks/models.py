@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.about import ROOT
 from benchmarks.rows import AS_SMALL, DPRNN, SMALL, SMALL_DPRNN, Row
 from benchmarks.speed_cases import DEVICE, interleaved
-from sfsrnet_modules.common.hparams import read_hparams, read_yaml
+from sfsrnet_modules.common.hparams import read_hparams, read_yaml, replace_mappings
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 
 LOADING = Lock()
@@ -43,7 +43,8 @@ def build(row: Row, extra: dict[str, str] | None = None) -> dict:
     overrides = "\n".join(f"{key}: {value}" for key, value in options.items())
     # one at a time: HyperPyYAML keeps its constructors in a class that all threads share
     with LOADING:
-        return load_hyperpyyaml(read_hparams(ROOT / row.file), overrides, overrides_must_match=True)
+        text = replace_mappings(read_hparams(ROOT / row.file), overrides)
+        return load_hyperpyyaml(text, overrides, overrides_must_match=True)
 
 
 def size(hparams: dict) -> dict[str, int]:

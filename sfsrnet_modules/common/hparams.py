@@ -59,6 +59,7 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     overrides = [f"{key}: {value}" for key, value in given.items()]
     overrides = "\n".join([*overrides, *_shared_options(text, run_opts)])
     try:
+        text = replace_mappings(text, overrides)
         hparams = load_hyperpyyaml(text, overrides, overrides_must_match=True)
     except Exception as error:  # of any class that the file names
         raise ValueError(_explained(error, hparams_file, text)) from error
@@ -141,6 +142,29 @@ def read_hparams(hparams_file: str | Path) -> str:
     return text
 
 
+def replace_mappings(text: str, overrides: str | dict) -> str:
+    """Put mappings and objects among the overrides in the place of the text's own, as a whole.
+
+    HyperPyYAML would merge the two: weights of sources that are not named would stay, an object
+    would keep its class, and a mapping in the place of null would be an error.
+
+    Example
+    -------
+    >>> text = "weights: {a: 1, b: 2}\\ntimer: !new:datetime.timedelta\\n    days: 1"
+    >>> print(replace_mappings(text, "weights: {c: 3}\\ntimer: !new:collections.Counter {d: 4}"))
+    weights: {c: 3}
+    timer: !new:collections.Counter {d: 4}
+    <BLANKLINE>
+    """
+    given = YAML().load(overrides) if isinstance(overrides, str) else overrides
+    mappings = {key: value for key, value in (given or {}).items() if isinstance(value, dict)}
+    if not mappings:
+        return text
+    tree = read_yaml(text)
+    tree.update({key: value for key, value in mappings.items() if key in tree})
+    return _dump(tree)
+
+
 def save_hparams(folder: str | Path, hparams_file: str | Path, overrides: str) -> None:
     """Write ``hyperparams.yaml`` of a training: complete, its references resolved.
 
@@ -153,7 +177,8 @@ def save_hparams(folder: str | Path, hparams_file: str | Path, overrides: str) -
     overrides : str
         What the command line changed in it.
     """
-    resolved = resolve_references(read_hparams(hparams_file), overrides).getvalue()
+    text = replace_mappings(read_hparams(hparams_file), overrides)
+    resolved = resolve_references(text, overrides).getvalue()
     head = f"# Written by train.py from:\n# {Path(hparams_file).resolve()}\n"
     Path(folder, "hyperparams.yaml").write_text(head + resolved, encoding="utf-8")
 

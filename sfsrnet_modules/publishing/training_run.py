@@ -12,7 +12,7 @@ from hyperpyyaml import resolve_references
 from speechbrain.utils.checkpoints import Checkpoint, average_state_dicts
 from torch import Tensor
 
-from sfsrnet_modules.common.hparams import read_hparams, read_yaml
+from sfsrnet_modules.common.hparams import read_hparams, read_yaml, replace_mappings
 from sfsrnet_modules.evaluation.summary import read_results
 from sfsrnet_modules.training.checkpoints import WholeCheckpointer, damage
 from sfsrnet_modules.training.ema import weights_of_average
@@ -176,7 +176,9 @@ class TrainingRun:
             resolved = _resolve(text, changes)
             plain = {k: v for k, v in self.hparams.items() if k in resolved and _is_plain(v)}
             new = plain.keys() - changes.keys()
-            differing = [key for key in resolved if key in new and resolved[key] != plain[key]]
+            differing = [
+                key for key in resolved if key in new and _differ(resolved[key], plain[key])
+            ]
             if not differing:
                 return {key: changes[key] for key in (*required, *resolved) if key in changes}
             # what is derived from another is no change, unless it differs when those are made
@@ -197,18 +199,30 @@ def _is_plain(value) -> bool:
     return all(isinstance(number, int | float) for number in numbers)
 
 
+def _tag(value) -> str:
+    """What makes an object of a value in yaml, `!name:torch.optim.Adam`; of another value: ""."""
+    return getattr(getattr(value, "tag", None), "value", None) or ""
+
+
+def _differ(one, other) -> bool:
+    return (_tag(one), one) != (_tag(other), other)
+
+
 def _refers(text: str, key: str) -> bool:
     """Whether the value of a key, lines that are indented below it included, refers to others."""
     return "<" in re.search(rf"^{key}:.*(\n\s.*)*", text, re.MULTILINE)[0]
 
 
 def _resolve(text: str, overrides: dict) -> dict:
+    text = replace_mappings(text, overrides)
     return read_yaml(resolve_references(text, overrides).getvalue())
 
 
 def _as_option(key: str, value) -> str:
     if value is None:
         return "null"
+    if isinstance(value, dict):
+        return f"{_tag(value)} {dict(value)}".strip()
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"  # yaml needs no quotes around its words
     is_path = key.endswith("_folder") or str(value).startswith(("/", ".."))

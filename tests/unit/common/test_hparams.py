@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from conftest import ROOT
 from sfsrnet_modules.common.hparams import load_hparams, read_hparams, read_yaml, save_hparams
+from sfsrnet_modules.publishing.training_run import TrainingRun
 from tests import scripts
 
 
@@ -116,3 +118,31 @@ def test_what_a_run_keeps_is_complete(tmp_path, monkeypatch):
     assert list(read_yaml(Path("hyperparams.yaml").read_text())) == list(
         read_yaml(read_hparams(file))
     )
+
+
+def test_a_mapping_or_object_on_the_command_line_takes_the_place_of_the_files(
+    monkeypatch, tmp_path
+):
+    monkeypatch.chdir(ROOT)
+    common = ["--data_folder", "x", "--output_folder", str(tmp_path)]
+    options = [*common, "--opt_class", "!name:torch.optim.SGD {lr: !ref <lr>}"]
+    options += ["--source_weights", "{books: 0.5}"]
+    for name in ("sfsrnet", "small"):  # the weights are null there, others here
+        file, _, overrides, hparams = load_hparams([f"hparams/{name}.yaml", *options])
+        assert hparams["source_weights"] == {"books": 0.5}
+        optimizer = hparams["opt_class"]([torch.nn.Parameter(torch.zeros(1))])
+        assert isinstance(optimizer, torch.optim.SGD)
+        assert optimizer.defaults["lr"] == hparams["lr"]
+        save_hparams(tmp_path, file, overrides)
+        kept = load_hyperpyyaml((tmp_path / "hyperparams.yaml").read_text())
+        assert kept["source_weights"] == {"books": 0.5}
+        assert kept["opt_class"].func is torch.optim.SGD
+        command = TrainingRun(tmp_path).command()
+        assert "--source_weights '{'\"'\"'books'\"'\"': 0.5}'" in command
+        assert "!name:torch.optim.SGD {" in command
+
+
+def test_an_empty_mapping_empties_the_files(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    options = ["--data_folder", "x", "--output_folder", str(tmp_path), "--source_weights", "{}"]
+    assert load_hparams(["hparams/small.yaml", *options])[3]["source_weights"] == {}
