@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -125,11 +126,18 @@ def read_hparams(hparams_file: str | Path) -> str:
     """
     hparams_file = Path(hparams_file)
     text = hparams_file.read_text(encoding="utf-8")
-    variant = read_yaml(text)
-    if "base" not in variant:
+    base = re.search(r"^base: *[\"']?([^\s#\"']+)", text, re.MULTILINE)
+    if base is None:
         return text
-    base_file = hparams_file.parent / variant.pop("base")
-    merged = read_yaml(read_hparams(base_file))
+    base_file = hparams_file.parent / base[1]
+    return _merged(text, read_hparams(base_file), hparams_file, base_file)
+
+
+@cache  # a training reads its file several times, and yaml is slow
+def _merged(text: str, base_text: str, hparams_file: Path, base_file: Path) -> str:
+    """Put the keys of a variant in the place of its base's; the files are for the message."""
+    variant, merged = read_yaml(text), read_yaml(base_text)
+    del variant["base"]
     known = list(merged)
     merged.update(variant)
     text = _dump(merged)
