@@ -5,7 +5,9 @@ import re
 import shlex
 
 import pytest
+from ruamel.yaml import YAML
 
+from benchmarks.ranks import TINY
 from conftest import ROOT
 from data_prep.corpora import librimix, wsj0mix
 from sfsrnet_modules.common.hparams import load_hparams, read_hparams, read_yaml
@@ -43,6 +45,27 @@ def test_commands_of_the_readme_are_taken(monkeypatch):
     assert len(found) >= 4
     for command in found:
         load_keys(re.sub(r"\s+#.*", "", command).split())
+
+
+def options_of_the_readme() -> list[str]:
+    """What stands in the first column of its table of options."""
+    table = (ROOT / "README.md").read_text().split("| | |\n|---|---|\n")[1].split("\n\n")[0]
+    cells = (line.split("|")[1] for line in table.splitlines())
+    return [option for cell in cells for option in re.findall("`(--.*?)`", cell)]
+
+
+@pytest.mark.parametrize("option", options_of_the_readme())
+def test_what_is_built_with_an_option_of_the_readme(option, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    sizes = {key: TINY[key] for key in ("filters", "width", "blocks", "heads", "ffn", "chunk")}
+    keys = {"data_folder": "x", "output_folder": tmp_path, "rates": "[4000, 8000]", **sizes}
+    key, *value = shlex.split(option.replace("…", "8000"))
+    keys.pop(key.removeprefix("--"), None)
+    words = [word for pair in keys.items() for word in (f"--{pair[0]}", str(pair[1]))]
+    *_, hparams = load_hparams(["hparams/sfsrnet.yaml", *words, key, *value])
+    name = key.removeprefix("--")
+    if name in hparams:
+        assert hparams[name] == (YAML(typ="safe").load(value[0]) if value else True)
 
 
 def load_keys(arguments: list[str]) -> None:
