@@ -18,7 +18,12 @@ from ruamel.yaml import YAML
 from torch import nn
 
 from sfsrnet_modules.common.command_line import at_home
-from sfsrnet_modules.common.hparams import one_line_errors, read_hparams, read_yaml
+from sfsrnet_modules.common.hparams import (
+    one_line_errors,
+    read_hparams,
+    read_yaml,
+    replace_mappings,
+)
 from sfsrnet_modules.inference.pretrained import load_start
 from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, mix_in, save_weights
 from sfsrnet_modules.publishing.model_card import LICENSE, model_card, read_note
@@ -147,10 +152,9 @@ def _mix_in_start(model: nn.Module, run: TrainingRun) -> None:
 
 def _model_hparams(hparams_file: str | Path, overrides: str | dict) -> str:
     """Cut out of a training's configuration what builds the model, as text."""
-    resolved = resolve_references(
-        read_hparams(hparams_file), overrides, overrides_must_match=True
-    ).getvalue()
-    training = read_yaml(resolved)
+    text = replace_mappings(read_hparams(hparams_file), overrides)
+    resolved = resolve_references(text, overrides, overrides_must_match=True)
+    training = read_yaml(resolved.getvalue())
     kept = {key: training[key] for key in ("sample_rate", "num_spks", "model")}
     text = StringIO()
     text.write("# Separates speech: SFSRNetSeparation.from_hparams(source=<this folder>)\n")
