@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     with one_line_errors():
         others = None if args.compare is None else read_results(args.compare)
         separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
+        separator.twice = args.twice
         torch.set_num_threads(max(1, torch.get_num_threads() - args.workers))  # they need cores
         if args.manifest is None:
             args.manifest = prepare_test(separator, args)
@@ -161,6 +162,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=Path("test_results.csv"))
     parser.add_argument("--compare", help="results of another run on the same manifest")
     parser.add_argument("--every_block", action="store_true", help="score every block's estimate")
+    parser.add_argument("--twice", action="store_true", help="separate twice and average")
     parser.add_argument("--bands", action="store_true", help="SI-SNRi in bands of 1 kHz, drawn")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(

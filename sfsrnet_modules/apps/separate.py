@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             recordings = find_recordings(files)
             separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
+            separator.twice = args.twice
             done = [
                 _separated(separator, path, args.output / name.parent, name=name.name, **options)
                 for path, name in recordings.items()
@@ -297,6 +298,7 @@ def _parser() -> argparse.ArgumentParser:
         "%(default)s",
     )
     add("--block", type=int, metavar="K", help="leave off after this block: quicker, rougher")
+    add("--twice", action="store_true", help="separate twice and average: better, twice the time")
     add("--drop-empty", action="store_true", help="leave away files in which no voice is heard")
     add("--plot", action="store_true", help="draw spectrograms: <file>_voices.png")
     add("--force", action="store_true", help="overwrite what is there")

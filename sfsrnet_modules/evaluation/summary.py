@@ -68,7 +68,12 @@ def evaluate(
 
 @torch.inference_mode()
 def separate(separator: SFSRNetSeparation, mixture: Tensor, every_block: bool) -> dict[str, Tensor]:
-    """Separate `mixture` [T] into named estimates [T, C], see :func:`name_estimates`."""
+    """Separate `mixture` [T] into named estimates [T, C], see :func:`name_estimates`.
+
+    There is no estimate but the answer where it is an average of two.
+    """
+    if separator.twice:
+        return {"": separator.separate_batch(mixture[None])[0].float().cpu()}
     model = separator.mods.model
     with separator.inference_ctx:
         estimates = model(mixture[None].to(separator.device), every_block)  # [E, 1, T, C]
