@@ -1,7 +1,7 @@
 """Separates twice and averages, which is better and takes twice the time.
 
-A model's errors hang on where its frames and chunks begin and on the sign of the waveform, which the
-voices do not. Found by measure, not in the paper: ``benchmarks/README.md``.
+A model's errors hang on the sign of the waveform and on where frames and chunks begin, its voices
+do not. Found by measure, not in the paper: ``benchmarks/README.md``.
 """
 
 from collections.abc import Callable

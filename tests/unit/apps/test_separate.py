@@ -52,6 +52,13 @@ def test_rate_block_segment_and_plot(shell, tmp_path):
     assert Path(out[-1]).read_bytes().startswith(b"\x89PNG")
 
 
+def test_twice_is_another_answer(shell, tmp_path):
+    talk = noise(tmp_path / "talk.wav")
+    once = [soundfile.read(path)[0] for path in shell(talk)[1]]
+    twice = [soundfile.read(path)[0] for path in shell(talk, "--twice", "--force")[1]]
+    assert len(twice) == 2 and not np.allclose(once, twice, atol=1e-3)
+
+
 def test_files_without_a_voice_are_left_away_on_request(shell, tmp_path):
     talk = tmp_path / "silence.wav"
     soundfile.write(talk, np.zeros(8000), 8000)
