@@ -130,50 +130,45 @@ def report_sources(scores: pd.DataFrame, mixtures: pd.DataFrame) -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Score a model on the mixtures of a manifest.")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)")
+    add(
         "--manifest",
         type=Path,
         help="a test.csv; SpeechBrain's or Asteroid's too; default: the test of data_folder",
     )
-    parser.add_argument(
-        "--lists", help="published lists, where data_folder is a corpus's test part"
-    )
-    parser.add_argument(
+    add("--lists", help="published lists, where data_folder is a corpus's test part")
+    add(
         "--num_test",
         type=int,
         default=200,
         help="mixtures that are drawn from a folder of speech, of each source where they are "
         "listed (default: %(default)s)",
     )
-    parser.add_argument("--mode", default="min", choices=["min", "max"], help="of such mixtures")
-    parser.add_argument("--mixture", default="clean", help="LibriMix's clean or both, with noise")
-    parser.add_argument("--data_folder", required=True, help="what $data_root in it stands for")
-    parser.add_argument("--noise_folder", help="what $noise_root in it stands for")
-    parser.add_argument("--rooms", help="what $rooms_root in it stands for")
-    parser.add_argument("--target", default="reverberant", help="in a room: that, early or dry")
-    parser.add_argument(
+    add("--mode", default="min", choices=["min", "max"], help="of such mixtures")
+    add("--mixture", default="clean", help="LibriMix's clean or both, with noise")
+    add("--data_folder", required=True, help="what $data_root in it stands for")
+    add("--noise_folder", help="what $noise_root in it stands for")
+    add("--rooms", help="what $rooms_root in it stands for")
+    add("--target", default="reverberant", help="in a room: that, early or dry")
+    add(
         "--conditions",
         action="store_true",
         help="score it clean, with noise, in a room, with both; one voice alone; in conversation",
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("test_results.csv"))
-    parser.add_argument("--compare", help="results of another run on the same manifest")
-    parser.add_argument("--every_block", action="store_true", help="score every block's estimate")
-    parser.add_argument("--twice", action="store_true", help="separate twice and average")
-    parser.add_argument("--bands", action="store_true", help="SI-SNRi in bands of 1 kHz, drawn")
+    add("-o", "--output", type=Path, default=Path("test_results.csv"))
+    add("--compare", help="results of another run on the same manifest")
+    add("--every_block", action="store_true", help="score every block's estimate")
+    add("--twice", action="store_true", help="separate twice and average")
+    add("--bands", action="store_true", help="SI-SNRi in bands of 1 kHz, drawn")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument(
+    add(
         "--workers",
         type=int,
         default=max(min(cores, 2), cores // 2),
         help="processes that score, the other cores separate (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device", type=device_name, help="cpu, cuda:0, ...; default: what there is"
-    )
+    add("--device", type=device_name, help="cpu, cuda:0, ...; default: what there is")
     return parser.parse_args(at_home(arguments))
 
 

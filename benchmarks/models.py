@@ -8,13 +8,12 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 
 # isort: split
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 
 from benchmarks.about import ROOT
 from benchmarks.rows import AS_SMALL, DPRNN, SMALL, SMALL_DPRNN, Row
 from benchmarks.speed_cases import DEVICE, interleaved
-from sfsrnet_modules.common.hparams import read_hparams, read_yaml, replace_mappings
+from sfsrnet_modules.common.hparams import build_hparams, read_hparams, read_yaml
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
 
 LOADING = Lock()
@@ -43,8 +42,7 @@ def build(row: Row, extra: dict[str, str] | None = None) -> dict:
     overrides = "\n".join(f"{key}: {value}" for key, value in options.items())
     # one at a time: HyperPyYAML keeps its constructors in a class that all threads share
     with LOADING:
-        text = replace_mappings(read_hparams(ROOT / row.file), overrides)
-        return load_hyperpyyaml(text, overrides, overrides_must_match=True)
+        return build_hparams(read_hparams(ROOT / row.file), overrides)
 
 
 def size(hparams: dict) -> dict[str, int]:

@@ -16,13 +16,9 @@ from pathlib import Path
 from benchmarks.about import ROOT
 
 # a model with small layers, and an epoch of four steps, as options of train.py
+SIZES = {"filters": 8, "width": 8, "blocks": 2, "heads": 2, "ffn": 16, "chunk": 20}
 TINY = {
-    "filters": 8,
-    "width": 8,
-    "blocks": 2,
-    "heads": 2,
-    "ffn": 16,
-    "chunk": 20,
+    **SIZES,
     "rates": "[4000, 8000]",
     "segment": 0.5,
     "items_per_epoch": 8,
@@ -128,24 +124,30 @@ def free_port() -> int:
 
 def _run(folder: Path, arguments: list[str], env: dict, event: Callable | None) -> None:
     os.setsid()  # a group of its own, with its workers
-    multiprocessing.set_start_method("fork", force=True)  # of the workers, as in a program
-    os.chdir(ROOT)
     os.environ |= env
-    log = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(log, stream.fileno())
-    import speechbrain.utils.logger
+    become_program(ROOT, folder / "output.txt", folder / "output.txt")
     import torch
 
     import train
 
     torch.set_num_threads(1)
-    speechbrain.utils.logger.get_environment_description = str  # a second of pip freeze
     rank = env.get("RANK", env.get("SLURM_PROCID", 0))
     _log_steps(folder / f"steps.{rank}.csv")
     if event is not None:
         event(folder)
     train.main(arguments)
+
+
+def become_program(folder: Path, out: Path, err: Path) -> None:
+    """Let a fork of the server run in a folder and print to files, as a program would."""
+    multiprocessing.set_start_method("fork", force=True)  # of the workers
+    os.chdir(folder)
+    for path, stream in ((out, sys.stdout), (err, sys.stderr)):
+        with open(path, "ab") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    import speechbrain.utils.logger
+
+    speechbrain.utils.logger.get_environment_description = str  # a second of pip freeze
 
 
 def _log_steps(path: Path) -> None:

@@ -3,18 +3,14 @@
 Importing them takes seconds a process. Here every process is a fork of one that has done it.
 """
 
-import multiprocessing
-import os
 import runpy
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 
-from speechbrain.utils import logger
-
 from benchmarks.about import ROOT
-from benchmarks.ranks import server
+from benchmarks.ranks import become_program, server
 
 
 def run(*words: object, cwd: Path = ROOT) -> CompletedProcess[str]:
@@ -30,12 +26,7 @@ def run(*words: object, cwd: Path = ROOT) -> CompletedProcess[str]:
 
 
 def _run(words: list[str], printed: list[Path], cwd: Path) -> None:
-    for descriptor, path in enumerate(printed, start=1):
-        with open(path, "wb") as file:
-            os.dup2(file.fileno(), descriptor)
-    multiprocessing.set_start_method("fork", force=True)  # of the workers, as in a program
-    os.chdir(cwd)
-    logger.get_environment_description = str  # a second of pip freeze
+    become_program(cwd, *printed)
     sys.argv = words[words[0] == "-m" :]
     if words[0] == "-m":
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)

@@ -60,8 +60,7 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     overrides = [f"{key}: {value}" for key, value in given.items()]
     overrides = "\n".join([*overrides, *_shared_options(text, run_opts)])
     try:
-        text = replace_mappings(text, overrides)
-        hparams = load_hyperpyyaml(text, overrides, overrides_must_match=True)
+        hparams = build_hparams(text, overrides)
     except Exception as error:  # of any class that the file names
         raise ValueError(_explained(error, hparams_file, text)) from error
     return hparams_file, run_opts, overrides, hparams
@@ -150,7 +149,19 @@ def _merged(text: str, base_text: str, hparams_file: Path, base_file: Path) -> s
     return text
 
 
-def replace_mappings(text: str, overrides: str | dict) -> str:
+def build_hparams(text: str, overrides: str | dict) -> dict:
+    """Build what `text` describes with the overrides, each of which has to be a key of it."""
+    text = _replace_mappings(text, overrides)
+    return load_hyperpyyaml(text, overrides, overrides_must_match=True)
+
+
+def resolve_hparams(text: str, overrides: str | dict, overrides_must_match: bool = False) -> str:
+    """Return `text` with the overrides and the references filled in; nothing is built."""
+    text = _replace_mappings(text, overrides)
+    return resolve_references(text, overrides, overrides_must_match).getvalue()
+
+
+def _replace_mappings(text: str, overrides: str | dict) -> str:
     """Put mappings and objects among the overrides in the place of the text's own, as a whole.
 
     HyperPyYAML would merge the two: weights of sources that are not named would stay, an object
@@ -159,7 +170,7 @@ def replace_mappings(text: str, overrides: str | dict) -> str:
     Example
     -------
     >>> text = "weights: {a: 1, b: 2}\\ntimer: !new:datetime.timedelta\\n    days: 1"
-    >>> print(replace_mappings(text, "weights: {c: 3}\\ntimer: !new:collections.Counter {d: 4}"))
+    >>> print(_replace_mappings(text, "weights: {c: 3}\\ntimer: !new:collections.Counter {d: 4}"))
     weights: {c: 3}
     timer: !new:collections.Counter {d: 4}
     <BLANKLINE>
@@ -185,8 +196,7 @@ def save_hparams(folder: str | Path, hparams_file: str | Path, overrides: str) -
     overrides : str
         What the command line changed in it.
     """
-    text = replace_mappings(read_hparams(hparams_file), overrides)
-    resolved = resolve_references(text, overrides).getvalue()
+    resolved = resolve_hparams(read_hparams(hparams_file), overrides)
     head = f"# Written by train.py from:\n# {Path(hparams_file).resolve()}\n"
     Path(folder, "hyperparams.yaml").write_text(head + resolved, encoding="utf-8")
 

@@ -27,12 +27,12 @@ logger = get_logger(__name__)
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "pretrained" / "sfsrnet-small-8k"
 SEGMENT = 16.0  # s, of a long recording at a time: memory grows with it
+OVERLAP = 2.0  # s, that a segment shares with the one before
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+|https?://.+")  # of Hugging Face, or an address
 NO_MODEL = (
     "no model at {source} ({reason}): give the `model` folder that a training left in its output "
     "folder, or a Hugging Face repository"
 )
-OVERLAP = 2.0  # s, that a segment shares with the one before
 
 
 class SFSRNetSeparation(SepformerSeparation):

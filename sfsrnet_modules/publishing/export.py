@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
-from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from torch import nn
 
@@ -22,7 +22,7 @@ from sfsrnet_modules.common.hparams import (
     one_line_errors,
     read_hparams,
     read_yaml,
-    replace_mappings,
+    resolve_hparams,
 )
 from sfsrnet_modules.inference.pretrained import load_start
 from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, mix_in, save_weights
@@ -152,9 +152,8 @@ def _mix_in_start(model: nn.Module, run: TrainingRun) -> None:
 
 def _model_hparams(hparams_file: str | Path, overrides: str | dict) -> str:
     """Cut out of a training's configuration what builds the model, as text."""
-    text = replace_mappings(read_hparams(hparams_file), overrides)
-    resolved = resolve_references(text, overrides, overrides_must_match=True)
-    training = read_yaml(resolved.getvalue())
+    text = read_hparams(hparams_file)
+    training = read_yaml(resolve_hparams(text, overrides, overrides_must_match=True))
     kept = {key: training[key] for key in ("sample_rate", "num_spks", "model")}
     text = StringIO()
     text.write("# Separates speech: SFSRNetSeparation.from_hparams(source=<this folder>)\n")

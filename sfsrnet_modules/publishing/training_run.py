@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from hyperpyyaml import resolve_references
 from speechbrain.utils.checkpoints import Checkpoint, average_state_dicts
 from torch import Tensor
 
-from sfsrnet_modules.common.hparams import read_hparams, read_yaml, replace_mappings
+from sfsrnet_modules.common.hparams import read_hparams, read_yaml, resolve_hparams
 from sfsrnet_modules.evaluation.summary import read_results
 from sfsrnet_modules.training.checkpoints import WholeCheckpointer, damage
 from sfsrnet_modules.training.ema import weights_of_average
@@ -172,13 +171,11 @@ class TrainingRun:
         text = read_hparams(origin)
         required = re.findall(r"^(\w+): !PLACEHOLDER", text, re.MULTILINE)
         changes = {key: self.hparams[key] for key in required if key in self.hparams}
+        plain = {key: value for key, value in self.hparams.items() if _is_plain(value)}
         while True:
-            resolved = _resolve(text, changes)
-            plain = {k: v for k, v in self.hparams.items() if k in resolved and _is_plain(v)}
-            new = plain.keys() - changes.keys()
-            differing = [
-                key for key in resolved if key in new and _differ(resolved[key], plain[key])
-            ]
+            resolved = read_yaml(resolve_hparams(text, changes))
+            new = [key for key in resolved if key in plain and key not in changes]
+            differing = [key for key in new if _differ(resolved[key], plain[key])]
             if not differing:
                 return {key: changes[key] for key in (*required, *resolved) if key in changes}
             # what is derived from another is no change, unless it differs when those are made
@@ -211,11 +208,6 @@ def _differ(one, other) -> bool:
 def _refers(text: str, key: str) -> bool:
     """Whether the value of a key, lines that are indented below it included, refers to others."""
     return "<" in re.search(rf"^{key}:.*(\n\s.*)*", text, re.MULTILINE)[0]
-
-
-def _resolve(text: str, overrides: dict) -> dict:
-    text = replace_mappings(text, overrides)
-    return read_yaml(resolve_references(text, overrides).getvalue())
 
 
 def _as_option(key: str, value) -> str:

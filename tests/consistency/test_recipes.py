@@ -7,7 +7,7 @@ import shlex
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks.ranks import TINY
+from benchmarks.ranks import SIZES
 from conftest import ROOT
 from data_prep.corpora import librimix, wsj0mix
 from sfsrnet_modules.common.hparams import load_hparams, read_hparams, read_yaml
@@ -57,8 +57,7 @@ def options_of_the_readme() -> list[str]:
 @pytest.mark.parametrize("option", options_of_the_readme())
 def test_what_is_built_with_an_option_of_the_readme(option, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    sizes = {key: TINY[key] for key in ("filters", "width", "blocks", "heads", "ffn", "chunk")}
-    keys = {"data_folder": "x", "output_folder": tmp_path, "rates": "[4000, 8000]", **sizes}
+    keys = {"data_folder": "x", "output_folder": tmp_path, "rates": "[4000, 8000]", **SIZES}
     key, *value = shlex.split(option.replace("…", "8000"))
     keys.pop(key.removeprefix("--"), None)
     words = [word for pair in keys.items() for word in (f"--{pair[0]}", str(pair[1]))]

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 
 from benchmarks.voices import voice
@@ -8,16 +7,6 @@ from sfsrnet_modules.common.si_snr import pit_si_snr
 from sfsrnet_modules.training.losses import MultiLoss
 
 
-@pytest.fixture
-def _one_thread():
-    """The layers are too small for more: threads would wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("_one_thread")
 def test_one_batch_can_be_learnt_by_heart():
     rng = np.random.default_rng(0)
     pairs = [[voice(pitch, 0.5, rng) for pitch in pitches] for pitches in ((100, 170), (130, 210))]

@@ -10,7 +10,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from safetensors.torch import load_file
 
-from benchmarks.ranks import TINY
+from benchmarks.ranks import SIZES, TINY
 from benchmarks.voices import voice, write_corpus
 from conftest import ROOT
 from sfsrnet_modules.apps import separate
@@ -20,7 +20,6 @@ from sfsrnet_modules.publishing.export import export_model
 from sfsrnet_modules.publishing.training_run import TrainingRun
 from tests import scripts
 
-SIZES = {key: TINY[key] for key in ("filters", "width", "blocks", "heads", "ffn", "chunk")}
 PROBE = str(ROOT / "tests/integration/probe.py")
 
 

@@ -27,7 +27,7 @@ def test_errors_that_hang_on_sign_or_place_are_halved():
     assert (error.square().mean() / (0.3**2 / 2) - 1).abs() < 0.05
 
 
-def test_the_interface_separates_twice_where_it_is_told(model_folder, monkeypatch):
+def test_the_interface_separates_twice_where_it_is_told(model_folder):
     separator = SFSRNetSeparation.from_hparams(model_folder)
     mixture = 0.1 * torch.randn(1, 8000)
     once = separator.separate_batch(mixture)

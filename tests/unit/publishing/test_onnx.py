@@ -10,6 +10,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.lobes.models.dual_path import Dual_Path_Model, Encoder, SBRNNBlock
 
+from benchmarks.ranks import SIZES
 from conftest import ROOT, tiny_sfsrnet
 from sfsrnet_modules.common.audio_io import open_audio, read_mono
 from sfsrnet_modules.common.hparams import read_hparams
@@ -31,10 +32,7 @@ def trained(model: SFSRNet) -> SFSRNet:
     return model.eval()
 
 
-SMALL = {
-    **{"filters": 8, "width": 8, "kernel": 16, "blocks": 1, "heads": 2, "ffn": 16, "chunk": 20},
-    **{"rates": [8000], "sr_channels": [4, 4, 4]},
-}
+SMALL = {**SIZES, "kernel": 16, "blocks": 1, "rates": [8000], "sr_channels": [4, 4, 4]}
 
 
 @pytest.fixture(scope="module")
