@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 MUON = "!name:benchmarks.muon.MuonAndAdam {lr: !ref <lr>}"
 SMALL = "hparams/small.yaml"
+EARLY_SPLIT = "benchmarks/early_split.yaml"
 SEPFORMER, DPRNN, CONV_TASNET = (
     f"hparams/{name}.yaml" for name in ("sepformer", "dprnn", "convtasnet")
 )
@@ -48,9 +49,9 @@ PAPERS_KERNELS = {"sr_kernels": "[5, 9, 11, 11]"}
 SMALL_DPRNN = {"filters": "64", "width": "32", "hidden": "48", "blocks": "3"}
 
 
-def _searched(title: str, share: float = 1.0, **options: str) -> Row:
+def _searched(title: str, share: float = 1.0, file: str = SMALL, **options: str) -> Row:
     """A switch of small.yaml, with an average that suits few steps; no processes to wait for."""
-    return Row(title, {"ema": "0.99", "num_workers": "0"} | options, share=share)
+    return Row(title, {"ema": "0.99", "num_workers": "0"} | options, file, share=share)
 
 
 def _small(title: str, options: dict[str, str] | None = None, paper: str = "") -> Row:
@@ -162,6 +163,7 @@ ROWS = {
         "6 blocks, equal time", 0.73, blocks="6", rates="[1000, 2000, 3000, 4000, 8000, 8000]"
     ),
     "shallower": _searched("3 blocks, equal time", 1.1, blocks="3", rates="[2000, 4000, 8000]"),
+    "early-split": _searched("voices split after 2 blocks, equal time", 0.9, EARLY_SPLIT),
     "lighter-sr": _searched("SR separable, equal time", 0.93, sr_form="separable"),
     "heavier-sr": _searched("SR twice as wide, equal time", 0.58, sr_channels="[32, 64, 32]"),
 }
@@ -201,7 +203,7 @@ TABLES = {
         "search-base",
         "search-base joint-order block-weight block-fades answer-alone levelled adds-up unclamped "
         "lr-half lr-double constant-lr no-average muon short long no-speed more-speed "
-        "even-sources search-bn stride wider deeper shallower lighter-sr "
+        "even-sources search-bn stride wider deeper shallower early-split lighter-sr "
         "heavier-sr".split(),
     ),
 }

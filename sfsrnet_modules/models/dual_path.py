@@ -140,13 +140,13 @@ class DualPathSeparator(MaskSeparator):
             # added up before the linear layer, not after: the same, on fewer and narrower frames
             x = overlap_add(x, num_frames)  # [B, L, N]
             x = linear(x, head.conv2d.weight.flatten(1), 2 * head.conv2d.bias)  # [B, L, C * N]
-            x = x.unflatten(2, (self.masknet.num_spks, -1))  # [B, L, C, N]
+            x = x.unflatten(2, (-1, head.output[0].in_channels))  # [B, L, C, N]
             gated = torch.tanh(_pointwise(head.output[0], x))
             gated = gated * torch.sigmoid(_pointwise(head.output_gate[0], x))
             x = torch.relu(_pointwise(head.end_conv1x1, gated))
         else:
             x = overlap_add(torch.relu(_pointwise(head.conv2d, x)), num_frames)  # [B, L, C * N]
-            x = x.unflatten(2, (self.masknet.num_spks, -1))  # [B, L, C, N]
+            x = x.unflatten(2, (-1, self.masknet.conv1d.in_channels))  # [B, L, C, N]
         return x.permute(0, 2, 3, 1)  # [B, C, N, L]
 
 

@@ -11,7 +11,9 @@ from torch import nn
 
 from benchmarks.ablation import main
 from benchmarks.ablation_table import SCORES
+from benchmarks.models import build as build_row
 from benchmarks.muon import MuonAndAdam
+from benchmarks.rows import ROWS
 from benchmarks.voices import write_corpus
 from sfsrnet_modules.evaluation.summary import read_results
 
@@ -97,6 +99,20 @@ def test_muon_and_adam_step_at_one_rate_and_are_taken_up_again():
     assert torch.equal(whole.weight, resumed.weight) and torch.equal(whole.bias, resumed.bias)
     assert (whole.weight - begun.weight).abs().min() > 0
     assert (whole.bias - begun.bias).abs().max() <= 0.061  # Adam: about lr a step
+
+
+def test_blocks_after_an_early_split_treat_all_voices_alike():
+    separator = build_row(ROWS["early-split"])["separator"]
+    mixture = torch.randn(2, 4000)
+    estimates = separator(mixture, all_estimates=True)  # [E, B, T, C]
+    assert len(estimates) == separator.num_estimates == 3
+    assert torch.equal(separator(mixture, all_estimates=False)[0], estimates[-1])
+    assert torch.equal(separator(mixture, all_estimates=False, block=3)[0], estimates[-2])
+    with torch.no_grad():  # the voices change places
+        for parameter in separator.split.parameters():
+            parameter.copy_(parameter.unflatten(0, (2, -1)).flip(0).flatten(0, 1))
+    assert (separator(mixture, all_estimates=True) - estimates.flip(3)).abs().max() < 1e-5
+    assert (estimates - estimates.flip(3)).abs().max() > 1e-2
 
 
 def test_a_finished_row_is_kept(arguments):
