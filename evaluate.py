@@ -158,8 +158,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("-o", "--output", type=Path, default=Path("test_results.csv"))
     add("--compare", help="results of another run on the same manifest")
-    add("--every_block", action="store_true", help="score every block's estimate")
-    add("--twice", action="store_true", help="separate twice and average")
+    passes = parser.add_mutually_exclusive_group()  # an average has no blocks
+    passes.add_argument("--every_block", action="store_true", help="score every block's estimate")
+    passes.add_argument("--twice", action="store_true", help="separate twice and average")
     add("--bands", action="store_true", help="SI-SNRi in bands of 1 kHz, drawn")
     cores = len(os.sched_getaffinity(0))
     add(

@@ -165,6 +165,12 @@ def test_a_device_or_option_that_is_not_there_is_named(main, capsys):
     assert ended.value.code == 2 and "error: " in capsys.readouterr().err
 
 
+def test_an_average_of_two_has_no_blocks_to_score(capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--data_folder", ".", "--twice", "--every_block"])
+    assert "--every_block: not allowed with argument --twice" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["none.wav"], ["README.md"], ["hparams"]])
 def test_what_is_no_recording_is_named(words, model_folder, tmp_path, caplog, capsys):
     code = separate.main([*words, "--model", str(model_folder), "-o", str(tmp_path / "voices")])
