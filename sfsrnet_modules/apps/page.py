@@ -16,6 +16,8 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"  # read when gradio is imported
 
 import gradio as gr
+import numpy as np
+import torch
 
 from sfsrnet_modules.apps.mixing import Scores, mix, score_voices
 from sfsrnet_modules.apps.separate import draw
@@ -144,7 +146,8 @@ def _mix_and_separate(
         folder / name for name in ("mixture.wav", "first_voice.wav", "second_voice.wav")
     ]
     write_wav(mixture, sources.sum(1), rate)
-    scores = score_voices(sources, separator.separate_file(mixture)[0])
+    both = np.concatenate(list(separator.stream_file(mixture)))  # [T, 2], however soft one is
+    scores = score_voices(sources, torch.from_numpy(both))
     write_voices([scores.voices.numpy()], voices, rate)
     return paths, scores
 

@@ -4,8 +4,10 @@ import numpy as np
 from torch import Tensor
 
 WINDOW = 1.0  # s
-# Below the loudest voice of a window: what never comes nearer is no voice. Of 30 mixtures of two
-# validation voices none was taken for one at 10 dB, 23 % were at 8; it finds more ghosts lower.
+# Below the loudest voice of a window: what never comes nearer is no voice. By the default model, of
+# 168 mixtures of two validation voices (a quarter each clean, with noise, in rooms, with both) 98 %
+# are taken for two; of single voices 90 % for one, in rooms 74 %, with noise, which then comes as
+# a second voice, 33 %, with both 21 %. At 6 dB it would be 96 % of two, of one 90, 76, 45, 29 %.
 EMPTY_DB = 10.0
 AUDIBLE_DB = 20.0  # below the loudest window: what is softer is a pause, which tells nothing
 
@@ -37,7 +39,7 @@ class HeardVoices:
         self.held = None  # [T, C], less than a window
 
     def hear(self, voices: Tensor) -> None:
-        """Take in `voices` [T, C], as the model gives them: what lifts a voice lifts a ghost."""
+        """Take in `voices` [T, C], at their levels in the mixture: a model's own may differ."""
         voices = voices.numpy()
         held = voices if self.held is None else np.concatenate([self.held, voices])
         whole = len(held) // self.size * self.size

@@ -115,8 +115,9 @@ class SFSRNetSeparation(SepformerSeparation):
         Returns
         -------
         torch.Tensor
-            [B, T, C]. SI-SNR leaves the scale of an estimate open in training: see
-            :class:`~sfsrnet_modules.common.mixture_level.MixtureLevel`.
+            [B, T, C]. SI-SNR leaves the scale of each open in training, one may be far softer than
+            the other: :func:`~sfsrnet_modules.common.mixture_level.at_mixture_level` brings them
+            to their levels in the mixture, as recordings get them.
 
         Raises
         ------

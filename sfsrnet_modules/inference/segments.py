@@ -1,6 +1,7 @@
 """Separates a stream of any length: segment by segment, in constant memory.
 
-Segments overlap. In the overlap the voices are brought into the order of the segment before and
+Each output is brought to its level in the mixture, as one of a model may be far softer than another
+throughout. Segments overlap: there the voices are brought into the order of the segment before and
 cross-faded::
 
     recording  |------------------------------------------|
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from sfsrnet_modules.common.mixture_level import MixtureLevel
+from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.inference.heard import HeardVoices
 from sfsrnet_modules.inference.speaker_order import SpeakerOrder
 
@@ -42,7 +43,7 @@ def separate_segments(
     overlap : int
         Samples that a segment shares with the one before.
     heard : HeardVoices, optional
-        Hears the voices in their order, before their levels are changed.
+        Hears the voices.
 
     Yields
     ------
@@ -50,14 +51,12 @@ def separate_segments(
         Voices [T', C] in one order throughout and at their levels in the mixture: joined they are
         exactly as long as the joined blocks.
     """
-    order, level, tail = SpeakerOrder(sample_rate, overlap), MixtureLevel(), None
+    order, tail = SpeakerOrder(sample_rate, overlap), None
     for mixture, start in cut(blocks, size, overlap):
-        voices = order.sort(separate(mixture), start)[start:]  # [T', C]
-        new = 0 if tail is None else overlap  # what the level has not heard yet
+        voices = at_mixture_level(separate(mixture)[None], mixture[None])[0]  # [T, C]
+        voices = order.sort(voices, start)[start:]  # [T', C]
         if heard is not None:
-            heard.hear(voices[new:])
-        level.hear(voices[None, new:], mixture[None, start + new :])
-        voices = voices * level.gains()
+            heard.hear(voices if tail is None else voices[overlap:])
         if tail is not None:
             voices[:overlap] = cross_fade(tail, voices[:overlap])
         yield voices[:-overlap]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sfsrnet_modules.inference.heard import HeardVoices
 from sfsrnet_modules.inference.segments import cross_fade, cut, separate_segments
 from tests.oracle import Oracle
 
@@ -32,6 +33,19 @@ def test_a_perfect_separator_is_restored_in_order_level_and_length(num_samples):
     voices = voices if (voices - sources).norm() < sources.norm() else voices.flip(1)
     change = 20 * (voices.norm(dim=0) / sources.norm(dim=0)).log10()  # dB
     assert change.abs().max() < 0.1 and (voices - sources).abs().max() < 1e-3
+
+
+def test_an_output_that_is_always_softer_holds_a_voice_all_the_same():
+    sources = torch.randn(20_000, 2) * torch.tensor([0.1, 0.2])
+    oracle, heard = Oracle(sources, SIZE, OVERLAP), HeardVoices(8000)  # in an order of its own
+
+    def separate(mixture):
+        return oracle(mixture) * torch.tensor([5.0, 0.2])  # -28 dB
+
+    blocks = oracle.mixture.split(777)
+    voices = torch.cat(list(separate_segments(separate, blocks, 8000, SIZE, OVERLAP, heard)))
+    voices = voices if (voices - sources).norm() < sources.norm() else voices.flip(1)
+    assert (voices - sources).abs().max() < 1e-3 and heard.which().all()
 
 
 def test_silence_stays_silence():
