@@ -5,6 +5,7 @@ other keys take the place of the base's.
 """
 
 import difflib
+import json
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ from sfsrnet_modules.common.command_line import RUN_OPTIONS, check_kinds, parse_
 
 logger = get_logger(__name__)
 
+QUOTED_OR_COMMENT = re.compile(r"""(?P<quoted>'[^'\n]*'|"(?:\\.|[^"\\\n])*")|\s+#.*""")
 NO_DATA = (
     "no --data_folder given: name WSJ0-mix, LibriMix, or any folder with one sub-folder of "
     "recordings a speaker, for instance `python train.py {file} --data_folder "
@@ -57,13 +59,26 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     hparams_file, run_opts, given = parse_arguments(arguments)
     text = _read(hparams_file)
     check_kinds(given, text)
-    overrides = [f"{key}: {value}" for key, value in given.items()]
-    overrides = "\n".join([*overrides, *_shared_options(text, run_opts)])
+    shared = _shared_options(text, run_opts)
     try:
+        if run_opts.debug and not run_opts.debug_persistently:
+            given |= _aside(text, given)
+        overrides = "\n".join([*(f"{key}: {value}" for key, value in given.items()), *shared])
         hparams = build_hparams(text, overrides)
     except Exception as error:  # of any class that the file names
         raise ValueError(_explained(error, hparams_file, text)) from error
     return hparams_file, run_opts, overrides, hparams
+
+
+def _aside(text: str, given: dict[str, str]) -> dict[str, str]:
+    """Put what --debug leaves beside a training's results, not in their place."""
+    overrides = "\n".join(f"{key}: {value}" for key, value in given.items())
+    paths = read_yaml(resolve_hparams(text, overrides, overrides_must_match=True))
+    output = Path(paths["output_folder"], "debug")
+    return {
+        "output_folder": json.dumps(str(output)),
+        "manifest_folder": json.dumps(str(paths["manifest_folder"])),
+    }
 
 
 def _explained(error: Exception, hparams_file: str, text: str) -> str:
@@ -202,8 +217,14 @@ def save_hparams(folder: str | Path, hparams_file: str | Path, overrides: str) -
 
 
 def read_yaml(text: str) -> dict:
-    """Read yaml with HyperPyYAML's tags; comments would lose their places when it is written."""
-    return YAML().load(re.sub(r"\s+#.*", "", text))
+    """Read yaml with HyperPyYAML's tags; comments would lose their places when it is written.
+
+    Example
+    -------
+    >>> dict(read_yaml("folder: 'a #1'  # a comment"))
+    {'folder': 'a #1'}
+    """
+    return YAML().load(QUOTED_OR_COMMENT.sub(lambda found: found["quoted"] or "", text))
 
 
 def _dump(tree: dict) -> str:

@@ -1,5 +1,6 @@
 """Takes over trained weights: to train on from them, or to separate with SpeechBrain's."""
 
+import copy
 from pathlib import Path
 
 from speechbrain.lobes.models.dual_path import Dual_Path_Model
@@ -11,7 +12,7 @@ from sfsrnet_modules.models.dual_path import DualPathSeparator
 from sfsrnet_modules.models.full_band import FullBand
 from sfsrnet_modules.models.separator import MaskSeparator
 from sfsrnet_modules.models.sfsrnet import SFSRNet
-from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, load_weights
+from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, load_weights, mix_in
 
 PARTS = ("encoder", "masknet", "decoder")  # as SpeechBrain names them in its published folders
 
@@ -39,6 +40,25 @@ def load_start(model: SFSRNet | FullBand, source: str) -> None:
         load_weights(model, weights)
     else:
         load_stock_weights(model.separator, source)
+
+
+def mix_in_start(model: SFSRNet | FullBand, source: str, share: float) -> None:
+    """Move the weights of a trained model back towards those that its training started from.
+
+    Weights that :func:`load_start` does not give, which began as fresh ones, stay as they are.
+
+    Arguments
+    ---------
+    model : SFSRNet or FullBand
+        The trained one.
+    source : str
+        As for :func:`load_start`.
+    share : float
+        Of :func:`~sfsrnet_modules.models.weights.mix_in`.
+    """
+    start = copy.deepcopy(model)
+    load_start(start, source)
+    mix_in(model, start.state_dict(), share)
 
 
 def _part_of_rate(model: FullBand, folder: Path) -> FullBand | SFSRNet:

@@ -6,7 +6,6 @@ ready for ``huggingface_hub.upload_folder``.
 """
 
 import argparse
-import copy
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +23,13 @@ from sfsrnet_modules.common.hparams import (
     read_yaml,
     resolve_hparams,
 )
-from sfsrnet_modules.inference.pretrained import load_start
-from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, mix_in, save_weights
+from sfsrnet_modules.inference.pretrained import mix_in_start
+from sfsrnet_modules.models.weights import HPARAMS, WEIGHTS, save_weights
 from sfsrnet_modules.publishing.model_card import LICENSE, model_card, read_note
 from sfsrnet_modules.publishing.onnx import export_onnx
 from sfsrnet_modules.publishing.training_run import TrainingRun
 
+ONNX = "model.onnx"
 OLD_WEIGHTS = "model.ckpt"  # of folders written before; they load as ever
 
 # what `pretrained_from_hparams` needs beside the model
@@ -63,7 +63,8 @@ def export_model(
     overrides : str or dict
         What the command line changed in it.
     folder : str or Path
-        Where to; made if need be. Files of an earlier export are replaced, others stay.
+        Where to; made if need be. Files of an earlier export are replaced, its ONNX
+        goes unless there is a new one, others stay.
     card : str, optional
         Text of the model card.
     onnx : bool
@@ -87,8 +88,10 @@ def export_model(
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
         if onnx:
-            export_onnx(model, partial / "model.onnx", read_yaml(hparams)["sample_rate"])
+            export_onnx(model, partial / ONNX, read_yaml(hparams)["sample_rate"])
     (folder / OLD_WEIGHTS).unlink(missing_ok=True)
+    if not onnx:  # of other weights
+        (folder / ONNX).unlink(missing_ok=True)
     return folder
 
 
@@ -132,22 +135,14 @@ def export_run(
         checkpoints = run.best_checkpoints(average)
         model = load_hyperpyyaml(_model_hparams(run.hparams_file, {}))["model"]
         model.load_state_dict(run.average(checkpoints))
-        _mix_in_start(model, run)
+        if share := run.hparams.get("start_share"):
+            mix_in_start(model, run.hparams["start_from"], share)
         epochs = [run.epoch(checkpoint) for checkpoint in checkpoints]
     else:
         epochs = [run.tested_epoch] if run.tested_epoch else []
     model.eval()
     card = model_card(model, run, epochs, onnx=onnx, **card_options)
     return export_model(model, run.hparams_file, {}, folder, card, onnx)
-
-
-def _mix_in_start(model: nn.Module, run: TrainingRun) -> None:
-    """Give the weights that the training started from their share, as the test does."""
-    share = run.hparams.get("start_share", 0)
-    if share:
-        start = copy.deepcopy(model)
-        load_start(start, run.hparams["start_from"])
-        mix_in(model, start.state_dict(), share)
 
 
 def _model_hparams(hparams_file: str | Path, overrides: str | dict) -> str:

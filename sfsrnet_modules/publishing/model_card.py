@@ -264,12 +264,24 @@ def _limits(run: TrainingRun) -> str:
         f"It works up to {nyquist:g} kHz: what a recording holds above is lost.",
         "Voices, languages and rooms unlike those of the training data come out worse.",
     ]
-    if run.hparams.get("noise_folder") is None and run.hparams.get("mixture", "clean") == "clean":
+    missing = [what for what, is_there in _added(run.hparams).items() if not is_there]
+    if missing:
         lines.append(
-            "Its mixtures were sums of recordings as they are: no noise and no echo was added, so "
-            "noisy rooms are strange to it."
+            f"No {' and no '.join(missing)} was added to its mixtures, so that recordings with it "
+            "are strange to it."
         )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _added(hparams: dict) -> dict[str, bool]:
+    """Whether the mixtures of a training had noise, and whether they had rooms."""
+    mixture = hparams.get("mixture", "clean")
+    made = {"babble", "coloured"} & set(hparams.get("noise_kinds") or [])
+    noise = hparams.get("noise_folder") is not None or made
+    return {
+        "noise": bool(noise and hparams.get("noise_share", 1)) or not mixture.startswith("clean"),
+        "echo": hparams.get("rooms") is not None or mixture.endswith("_reverb"),
+    }
 
 
 def _speakers_of(mixtures: pd.DataFrame, pool: pd.DataFrame | None) -> str:

@@ -29,7 +29,7 @@ from sfsrnet_modules.common.precision import EMULATED, emulates_bfloat16
 from sfsrnet_modules.common.preemption import Preemption
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second, peak_flops
 from sfsrnet_modules.evaluation.scoring import Scoring, write_results
-from sfsrnet_modules.models.weights import mix_in
+from sfsrnet_modules.inference.pretrained import mix_in_start
 from sfsrnet_modules.training.checkpoints import RandomStates
 from sfsrnet_modules.training.distributed import (
     EpochBatches,
@@ -99,17 +99,15 @@ class Separation(sb.Brain):
         if self.hparams.ema is not None:
             self.ema = average_of(self.hparams.model, self.hparams.ema)
             self.checkpointer.add_recoverable("ema", self.ema, optional_load=True)
-        self.start = self._weights_to_start_from()
+        self._check_start_share()
 
-    def _weights_to_start_from(self) -> dict[str, Tensor]:
-        """Keep them, where they have a share in what is tested."""
+    def _check_start_share(self) -> None:
         share = self.hparams.start_share
         if (share and self.hparams.start_from is None) or not 0 <= share < 1:
             raise ValueError(
                 f"start_share is {share}: give a share below 1 of the weights of start_from, which "
                 f"is {self.hparams.start_from}, or 0"
             )
-        return {k: v.clone() for k, v in self.hparams.model.state_dict().items() if share}
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Tensor | tuple:
         """Separate the mixtures [B, T] into estimates [E, B, T, C]; in training give their loss."""
@@ -214,8 +212,8 @@ class Separation(sb.Brain):
         if self.ema is not None and best is not None and best.meta.get("weights") == "ema":
             logger.info("Validation preferred the averaged weights: they are tested and exported")
             take_average(self.hparams.model, self.ema)
-        if self.start and best is not None:
-            mix_in(self.hparams.model, self.start, self.hparams.start_share)
+        if self.hparams.start_share and best is not None:
+            mix_in_start(self.hparams.model, self.hparams.start_from, self.hparams.start_share)
 
     def make_dataloader(self, dataset, stage: sb.Stage, *args, **kwargs):
         """Share the items out among the processes; keep the training set, to tell it the epoch."""
@@ -295,7 +293,8 @@ class Separation(sb.Brain):
         """
         self.scaler.unscale_(self.optimizer)
         parameters = self.optimizer.param_groups[0]["params"]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        limit = self.max_grad_norm if self.max_grad_norm > 0 else float("inf")  # as SpeechBrain's
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         self.figures.add(self.optimizer_step + 1, {"grad_norm": norm})
         if self.skip_nonfinite_grads and not self.scaler.is_enabled():
             self._step_if_finite(norm)

@@ -26,7 +26,7 @@ PROBE = str(ROOT / "tests/integration/probe.py")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
+    return write_corpus(tmp_path_factory.mktemp("corpus #1"))
 
 
 def words(script: list[str], corpus: Path, output: Path, *flags: str, **keys) -> list[str]:
@@ -152,18 +152,21 @@ def test_test_only_without_a_checkpoint_says_so(corpus, tmp_path):
 
 
 def test_debug_in_bfloat16_touches_two_batches(corpus, tmp_path):
-    done = train(corpus, tmp_path / "results", "--debug", precision="bf16")
+    output = tmp_path / "results"
+    done = train(corpus, output, "--debug", precision="bf16")
     assert done.returncode == 0, done.stderr
     assert (EMULATED in done.stdout + done.stderr) == emulates_bfloat16("cpu")
-    assert not list((tmp_path / "results" / "save").glob("CKPT*"))
+    assert sorted(path.name for path in output.iterdir()) == ["debug", "manifests"]
+    assert not list((output / "debug/save").glob("CKPT*"))
 
 
 def test_two_accumulated_batches_are_one_of_twice_the_size(corpus, tmp_path):
     keys = {"number_of_epochs": 1, "items_per_epoch": 4, "max_si_snr": 1000, "checkpointing": True}
     weights = []
-    for name, batch_size, factor in (("one", 4, 1), ("two", 2, 2)):
+    for name, batch_size, factor, max_norm in (("one", 4, 1, 5), ("two", 2, 2, -1)):  # no limit
         output = tmp_path / name
         keys |= {"batch_size": batch_size, "grad_accumulation_factor": factor}
+        keys |= {"max_grad_norm": max_norm}
         done = train(corpus, output, **keys)  # a single step either way
         assert done.returncode == 0, done.stderr
         weights.append(load_file(output / "model" / "model.safetensors"))

@@ -54,7 +54,11 @@ def test_options_of_speechbrain_that_are_keys_are_kept_with_the_run(monkeypatch)
     arguments = ["hparams/mini.yaml", "--precision", "bf16", "--seed", "5", "--debug"]
     _, run_opts, overrides, hparams = load_hparams(arguments)
     assert run_opts.precision == hparams["precision"] == "bf16"
-    assert sorted(overrides.splitlines()) == ["precision: bf16", "seed: 5"]
+    folders = [
+        'manifest_folder: "results/mini/5/manifests"',
+        'output_folder: "results/mini/5/debug"',
+    ]
+    assert sorted(overrides.splitlines()) == [*folders, "precision: bf16", "seed: 5"]
 
 
 # --- Variants -----------------------------------------------------------------------------------

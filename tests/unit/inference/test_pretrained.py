@@ -8,7 +8,13 @@ from speechbrain.lobes.models.dual_path import SepformerWrapper
 
 from conftest import tiny_sfsrnet
 from sfsrnet_modules.inference import SFSRNetSeparation
-from sfsrnet_modules.inference.pretrained import PARTS, from_stock, load_start, load_stock_weights
+from sfsrnet_modules.inference.pretrained import (
+    PARTS,
+    from_stock,
+    load_start,
+    load_stock_weights,
+    mix_in_start,
+)
 from sfsrnet_modules.models.conditioning import Conditioning
 from sfsrnet_modules.models.dual_path import DualPathSeparator
 from sfsrnet_modules.models.full_band import FullBand
@@ -98,6 +104,19 @@ def test_published_folder_starts_a_training(published):
     assert not torch.allclose(separator(mixture)[-1], stock(mixture), atol=1e-5)
     load_stock_weights(separator, str(folder))
     assert torch.allclose(separator(mixture)[-1], stock(mixture), atol=1e-6)
+
+
+def test_what_began_with_fresh_weights_has_no_share_of_the_start(published):
+    _, folder = published
+    start, trained = (wrapped(SepformerWrapper(**SIZES)) for _ in range(2))
+    load_stock_weights(start, str(folder))
+    model = SFSRNet(deepcopy(trained))
+    mix_in_start(model, str(folder), 0.5)
+    start, trained = start.state_dict(), trained.state_dict()
+    for name, value in model.separator.state_dict().items():
+        is_fresh = name.startswith("early_heads")
+        expected = trained[name] if is_fresh else (trained[name] + start[name]) / 2
+        assert torch.allclose(value, expected, atol=1e-6), name
 
 
 def test_model_folder_starts_a_training(model_folder):

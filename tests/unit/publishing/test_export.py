@@ -164,6 +164,27 @@ def test_card_says_who_was_trained_on(run):
     assert "3 mixtures of 2 speakers (1 of them trained on) kept for the test" in card
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("", "No noise and no echo was added"),
+        ("rooms: r", "No noise was added"),
+        ("noise_folder: n", "No echo was added"),
+        ("noise_kinds: [coloured]", "No echo was added"),
+        ("mixture: both", "No echo was added"),
+        ("mixture: clean_reverb", "No noise was added"),
+        ("mixture: both_reverb", None),
+        ("rooms: r\nnoise_folder: n", None),
+    ],
+)
+def test_the_card_says_what_was_not_in_the_mixtures(run, keys, expected):
+    with open(run / "hyperparams.yaml", "a") as file:
+        file.write(f"{keys}\n")
+    card = (export(run) / "README.md").read_text()
+    assert ("strange to it" in card) == (expected is not None)
+    assert expected is None or f"- {expected} to its mixtures" in card
+
+
 def test_onnx_is_written_on_request(run, monkeypatch):
     def write(model, path, sample_rate):  # what the file holds: test_onnx.py
         assert isinstance(model, SFSRNet) and sample_rate == 8000
@@ -172,7 +193,12 @@ def test_onnx_is_written_on_request(run, monkeypatch):
     monkeypatch.setattr("sfsrnet_modules.publishing.export.export_onnx", write)
     folder = export(run, "--onnx")
     assert (folder / "model.onnx").read_bytes() == b"a network"
-    assert "`model.onnx` holds the same network" in (folder / "README.md").read_text()
+    export(run, "--onnx")
+    assert (folder / "model.onnx").exists()
+    text = (folder / "README.md").read_text()
+    export(run)  # may be of other weights
+    assert not (folder / "model.onnx").exists()
+    assert "`model.onnx` holds the same network" in text
 
 
 def test_an_older_export_is_replaced_whole(run, monkeypatch):
