@@ -65,8 +65,8 @@ def prepare_test(separator: SFSRNetSeparation, args: argparse.Namespace) -> Path
         args.mixture,
         lists=args.lists,
         noise_folder=args.noise_folder,
-        num_valid=1,
         num_test=args.num_test,
+        acoustics=Acoustics(hparams.sample_rate, target=args.target),
         test_only=True,
     )
     return folder / "test.csv"
@@ -90,7 +90,7 @@ def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> 
     )
     folder = args.output.with_suffix("")
     sets = acoustics.write_conditions(args.manifest, folder, args.data_folder)
-    sets |= write_sets(args.manifest, folder)
+    sets |= write_sets(sets["clean"], folder)
     results = {}
     for name, manifest in sets.items():
         test_set = open_set(manifest, separator, args)
@@ -170,7 +170,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="processes that score, the other cores separate (default: %(default)s)",
     )
     add("--device", type=device_name, help="cpu, cuda:0, ...; default: what there is")
-    return parser.parse_args(at_home(arguments))
+    args = parser.parse_args(at_home(arguments))
+    if not args.output.suffix:  # the name without one is a folder's, of manifests
+        args.output = args.output.with_suffix(".csv")
+    return args
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ python=${PYTHON:-python3}
     echo "error: $("$python" --version) found, 3.10 to 3.12 needed: make setup PYTHON=python3.12" >&2
     exit 1
 }
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv  # or one half made
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 echo "PyTorch ..."

@@ -10,6 +10,10 @@ if (($# < 4)); then
     exit 2
 fi
 speech=$1 noise=$2 minutes=$3 output=$4
+if [[ ! $minutes =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: MINUTES is $minutes: give a whole number above 0" >&2
+    exit 2
+fi
 options=(--data_folder "$speech" --noise_folder "$noise" --output_folder "$output" "${@:5}")
 EXPORT=30 # s, kept for the export where the time ends the training
 AGAIN=75  # exit code of train.py that was told to stop: everything is saved, run it again

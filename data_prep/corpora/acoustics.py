@@ -28,7 +28,6 @@ from sfsrnet_modules.common.writing import write_whole
 
 logger = get_logger(__name__)
 
-STATE = "acoustics.json"
 FOLDERS = {"tr": "train", "cv": "valid", "tt": "test"}  # WHAM's own split of its noise
 EVERY = 7  # recordings of noise, in alphabetical order: of so many one is kept for each part
 KEPT = {0: "test", 1: "valid"}  # which of the seven
@@ -164,7 +163,7 @@ class Acoustics:
         state = json.loads(json.dumps(state))
         if _read_state(manifest_folder) == state:
             return
-        (manifest_folder / STATE).unlink(missing_ok=True)
+        (manifest_folder / manifests.ACOUSTICS).unlink(missing_ok=True)
         recordings = self._scan(names, manifest_folder)
         if "train" in recordings:
             table = recordings["train"].to_csv(index=False)
@@ -179,7 +178,7 @@ class Acoustics:
             table = without(table, ROOM if has_own else f"{ROOM}|{NOISE}")
             table = self.draw(table, part, data_root, banks, recordings, has_own)
             write_whole(path, table.to_csv(index=False).encode())
-        write_whole(manifest_folder / STATE, json.dumps(state, indent=2).encode())
+        write_whole(manifest_folder / manifests.ACOUSTICS, json.dumps(state, indent=2).encode())
 
     def write_conditions(
         self, manifest: Path, output_folder: Path, data_root: str | os.PathLike
@@ -250,6 +249,8 @@ class Acoustics:
         num_spks = _num_spks(table)
         room = Rooms(banks[part], self.sample_rate) if banks else None
         kinds = [] if has_own_noise else self._kinds(recordings)
+        if table.filter(regex=r"^speaker_\d+$").stack().nunique() <= num_spks:  # nobody to babble
+            kinds = [kind for kind in kinds if kind != "babble"]
         drawn = []
         for i in tqdm(range(len(rows)), desc=f"Rooms and noise, {part}", unit="mixture"):
             rng = np.random.default_rng([part == "test", i])
@@ -355,5 +356,5 @@ def _num_spks(table: pd.DataFrame) -> int:
 
 
 def _read_state(manifest_folder: Path) -> dict | None:
-    path = manifest_folder / STATE
+    path = manifest_folder / manifests.ACOUSTICS
     return json.loads(path.read_text()) if path.is_file() else None

@@ -34,6 +34,7 @@ def prepare(
     num_valid: int = 200,
     num_test: int = 300,
     max_duration: float = 10.0,
+    test_only: bool = False,
 ) -> None:
     """Make ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
 
@@ -60,6 +61,8 @@ def prepare(
         Number of fixed mixtures.
     max_duration : float
         Longest fixed mixture in seconds; a mixture is as long as its shortest utterance.
+    test_only : bool
+        Make ``test.csv`` alone.
 
     Raises
     ------
@@ -69,6 +72,8 @@ def prepare(
     arguments = dict(locals())
     # The manifests do not depend on where the folders are.
     del arguments["data_folder"], arguments["output_folder"]
+    if not test_only:
+        del arguments["test_only"]  # as manifests were that are there
     data_folder, output_folder = Path(data_folder), Path(output_folder)
     _check_arguments(arguments)
     names = _find_speech(data_folder)
@@ -84,10 +89,11 @@ def prepare(
         sample_rate=sample_rate,
         max_duration=max_duration,
     )
-    tables = {"pool.csv": parts[0]}
-    for i, (name, number) in enumerate({"valid.csv": num_valid, "test.csv": num_test}.items(), 1):
-        rng = np.random.default_rng([seed, i])
-        tables[name] = draw(parts[i], number=number, rng=rng)
+    rngs = [np.random.default_rng([seed, i]) for i in range(3)]  # of the parts
+    tables = {"test.csv": draw(parts[2], number=num_test, rng=rngs[2])}
+    if not test_only:
+        tables["valid.csv"] = draw(parts[1], number=num_valid, rng=rngs[1])
+        tables["pool.csv"] = parts[0]
     manifests.write(output_folder, tables, state)
 
 

@@ -44,6 +44,7 @@ def prepare(
     num_valid: int = 50,
     num_test: int = 200,
     max_duration: float = 10.0,
+    test_only: bool = False,
 ) -> None:
     """Make ``pool.csv``, ``valid.csv`` and ``test.csv``, of disjoint speakers.
 
@@ -65,6 +66,8 @@ def prepare(
         Fixed mixtures of each source.
     max_duration : float
         Longest fixed mixture in seconds; a mixture is as long as its shortest utterance.
+    test_only : bool
+        Make ``test.csv`` alone.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def prepare(
         "seed": seed,
         "sample_rate": sample_rate,
         "num_spks": num_spks,
-        "mixtures": [num_valid, num_test, max_duration],
+        "mixtures": [num_valid, num_test, max_duration] + ["test"] * test_only,
         "files": manifests.fingerprint(data_folder, [MANIFEST, *listed.index]),
     }
     if manifests.is_prepared(output_folder, state):
@@ -91,9 +94,10 @@ def prepare(
         sample_rate=sample_rate,
         max_duration=max_duration,
     )
-    tables = {"pool.csv": parts["pool.csv"]}
-    for i, (name, number) in enumerate({"valid.csv": num_valid, "test.csv": num_test}.items(), 1):
-        tables[name] = draw(parts[name], number=number, seed=[seed, i])
+    tables = {"test.csv": draw(parts["test.csv"], number=num_test, seed=[seed, 2])}
+    if not test_only:
+        tables["valid.csv"] = draw(parts["valid.csv"], number=num_valid, seed=[seed, 1])
+        tables["pool.csv"] = parts["pool.csv"]
     manifests.write(output_folder, tables, state)
 
 

@@ -65,7 +65,8 @@ def prepare(
     packs : str or os.PathLike, optional
         Folder where dynamic mixing's recordings are packed, see ``data_prep.mixing.packed``.
     test_only : bool
-        Of WSJ0-mix and LibriMix the test alone, whose part of the corpus is enough then.
+        Make the manifest of the test alone, its mixtures as the corpus has them. Of WSJ0-mix and
+        LibriMix the test's part is enough then.
 
     Raises
     ------
@@ -107,7 +108,16 @@ def prepare(
             test_only,
         )
     elif corpus == "listed":
-        listed.prepare(data_folder, output_folder, sample_rate, num_spks, seed, num_valid, num_test)
+        listed.prepare(
+            data_folder,
+            output_folder,
+            sample_rate,
+            num_spks,
+            seed,
+            num_valid,
+            num_test,
+            test_only=test_only,
+        )
     else:
         folder.prepare(
             data_folder,
@@ -117,8 +127,9 @@ def prepare(
             seed,
             num_valid=num_valid,
             num_test=num_test,
+            test_only=test_only,
         )
-    if acoustics is not None:
+    if acoustics is not None and not test_only:
         acoustics.prepare(Path(output_folder), data_folder)
     shared_speakers.warn_of_shared(output_folder)
     if packs is not None:

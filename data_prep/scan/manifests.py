@@ -19,6 +19,7 @@ logger = get_logger(__name__)
 NAMES = ("pool.csv", "noise.csv", "train.csv", "valid.csv", "test.csv")
 TRAINING, HELD_OUT = ("pool.csv", "train.csv"), ("valid.csv", "test.csv")
 STATE = "prepared.json"
+ACOUSTICS = "acoustics.json"  # what mixtures were given afterwards: rooms and noise
 VERSION = 4  # of what is written; raise it when the same arguments give other manifests
 
 
@@ -73,7 +74,8 @@ def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> 
         check_ids(table["ID"], name)
     _refuse_to_test_the_trained(output_folder, tables)
     output_folder.mkdir(parents=True, exist_ok=True)
-    (output_folder / STATE).unlink(missing_ok=True)
+    for state_file in (STATE, ACOUSTICS):
+        (output_folder / state_file).unlink(missing_ok=True)
     for name in set(NAMES) - set(tables):  # of another corpus
         (output_folder / name).unlink(missing_ok=True)
     for name, table in tables.items():

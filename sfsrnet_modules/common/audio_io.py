@@ -21,6 +21,7 @@ BLOCK = 2**18  # samples of all channels that are read at once: 1 MB
 UNKNOWN = 2**62  # frames; libsndfile gives 2^63 - 1 where a header states no length
 # After a seek they decode other samples than from the beginning, for seconds at times.
 INEXACT = {"MPEG_LAYER_III", "OPUS", "VORBIS"}
+AUDIBLE = 1e-6  # mean square, -60 dBFS
 FORMAT_UNKNOWN = 1  # libsndfile's error code
 
 # What libsndfile logs on a file that ends before the length in its header. A wav written to a pipe
@@ -210,11 +211,13 @@ def _check_finite(file: AudioFile, frames: np.ndarray) -> None:
 def _uncancelled(frames: np.ndarray) -> int | None:
     """The loudest channel of `frames` [T, channels] where the mean loses most of their energy.
 
-    That is half of what channels that have nothing in common would leave.
+    That is half of what channels that have nothing in common would leave. What nobody hears, such
+    as hum in a quiet beginning, decides nothing.
     """
     energies = np.einsum("tc,tc->c", frames, frames)  # [channels]
     mean = frames.mean(1)  # [T]
-    if mean @ mean < energies.mean() / (2 * len(energies)):
+    is_audible = energies.mean() > AUDIBLE * len(frames)
+    if is_audible and mean @ mean < energies.mean() / (2 * len(energies)):
         return int(energies.argmax())
     return None
 

@@ -1,11 +1,14 @@
 """The same mixtures clean, with noise, in a room and with both, by one command."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
 import evaluate
 from benchmarks.voices import write_corpus
-from data_prep.corpora import folder
+from data_prep.corpora import folder, recognise
+from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing import rooms
 from sfsrnet_modules.inference import SFSRNetSeparation
 
@@ -34,6 +37,32 @@ def test_one_command_scores_every_condition(model_folder, tmp_path, monkeypatch,
         scores = pd.read_csv(tmp_path / f"scores/{name}-results.csv")
         assert len(scores) == 2 and scores["si_snr_i"].notna().all()
     assert seconds == [16.0, 16.0, 16.0, 16.0]  # a conversation of 45 s, in overlapping segments
+
+
+def test_one_voice_has_no_noise_of_the_manifest(model_folder, tmp_path):
+    corpus, out = write_corpus(tmp_path / "voices"), tmp_path / "manifests"
+    acoustics = Acoustics(8000, noise_kinds=["coloured"])
+    recognise.prepare(corpus, out, 8000, num_valid=2, num_test=2, acoustics=acoustics)
+    options = {"model": model_folder, "manifest": out / "test.csv", "data_folder": corpus}
+    options |= {"output": tmp_path / "scores.csv", "workers": 0, "device": "cpu"}
+    arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    assert "snr" in pd.read_csv(out / "test.csv")
+    assert evaluate.main([*arguments, "--conditions"]) == 0
+    assert "snr" not in pd.read_csv(tmp_path / "scores/one-voice.csv")
+    assert "snr" in pd.read_csv(tmp_path / "scores/noise.csv")
+
+
+def test_a_folder_that_has_grown_is_tested_again(model_folder, tmp_path):
+    corpus = write_corpus(tmp_path / "voices")
+    options = {"model": model_folder, "data_folder": corpus, "num_test": 2, "workers": 0}
+    arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    arguments += ["--output", str(tmp_path / "scores"), "--device", "cpu"]  # no ending
+    assert evaluate.main(arguments) == 0
+    shutil.rmtree(corpus)
+    write_corpus(corpus, num_speakers=12)
+    (tmp_path / "scores.csv").unlink()
+    assert evaluate.main(arguments) == 0
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 2
 
 
 def test_without_a_manifest_as_many_mixtures_are_drawn_as_asked_for(model_folder, tmp_path):

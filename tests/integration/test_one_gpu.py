@@ -59,6 +59,18 @@ def test_the_training_that_was_planned_is_run_and_run_again(project):
     assert run(project) == (0, [training])  # what is planned stays
 
 
+def test_minutes_are_whole(project):
+    assert (
+        subprocess.run(
+            ["bash", "recipes/one_gpu.sh", "speech", "noise", "9.5", "out"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+        ).stderr
+        == "error: MINUTES is 9.5: give a whole number above 0\n"
+    )
+
+
 def test_options_take_the_place_of_the_scripts_own(project):
     _, (plan, _) = run(project, "--lr=0.1", "--pause_share", "0")
     assert "--lr" not in plan and "--lr=0.1" in plan and plan.count("--pause_share") == 1

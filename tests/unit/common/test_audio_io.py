@@ -169,6 +169,16 @@ def test_channels_that_cancel_each_other(tmp_path, caplog, gain):
     assert f"channel {1 + (gain > -1)} alone is taken" in caplog.text  # the louder, or the first
 
 
+def test_hum_that_nobody_hears_takes_no_channel_away(tmp_path, caplog):
+    path = tmp_path / "call.wav"
+    rng = np.random.default_rng(0)
+    hum = 1e-4 * np.sin(np.arange(BLOCK) / 50)
+    voices = 0.05 * rng.standard_normal((30000, 2))  # one caller left, one right
+    channels = np.concatenate([np.stack([hum, -hum], axis=1), voices])
+    soundfile.write(path, channels, 16000, subtype="FLOAT")
+    assert np.allclose(read(path)[-30000:], voices.mean(1), atol=1e-6) and not caplog.text
+
+
 @pytest.mark.parametrize("channels", [2, 8])
 def test_channels_with_nothing_in_common_are_averaged(tmp_path, caplog, channels):
     path = tmp_path / "room.wav"

@@ -119,6 +119,22 @@ def test_a_second_call_does_nothing_and_none_at_all_leaves_the_corpus(corpus):
     assert texts[0] == texts[3] != texts[1] == texts[2] == texts[4]
 
 
+def test_manifests_made_anew_get_their_noise_again(corpus):
+    acoustics = make(corpus, rooms=None)
+    tables = prepare(corpus, acoustics)
+    (corpus.parent / "out/valid.csv").unlink()
+    again = prepare(corpus, acoustics)
+    assert all(tables[part].equals(again[part]) for part in PARTS)
+    assert (corpus.parent / "out/noise.csv").is_file() and (again["test"]["snr"] != "").all()
+
+
+def test_nobody_babbles_where_all_speak(corpus):
+    acoustics = make(corpus, rooms=None, noise_folder=None, noise_kinds=["babble", "coloured"])
+    table = prepare(corpus, None)["test"].iloc[:1]
+    drawn = acoustics.draw(pd.concat([table] * 8), "test", corpus, {}, {})
+    assert (drawn["seed_noise"] != "").all() and "wav_noise" not in drawn
+
+
 def test_what_is_trained_on(corpus):
     pytest.importorskip("pyroomacoustics")
     acoustics = make(corpus, target="early")

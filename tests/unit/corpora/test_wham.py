@@ -57,6 +57,13 @@ def prepare(root, out, acoustics=None, **keys) -> FixedMixtures:
     return FixedMixtures(out / "test.csv", 8000, keys.get("num_spks", 2), root)
 
 
+def test_a_test_alone_takes_the_target(whams, tmp_path):
+    for target, ending in (("dry", "_anechoic"), ("reverberant", "_reverb")):
+        acoustics, out = Acoustics(8000, target=target), tmp_path / target
+        prepare(whams / "whamr", out, acoustics, mixture="both_reverb", test_only=True)
+        assert pd.read_csv(out / "test.csv")["wav_1"].str.contains(f"/s1{ending}/").all()
+
+
 @pytest.mark.parametrize("place", ["", "wav8k", "wav8k/min"])
 @pytest.mark.parametrize("kind", ["clean", "both", "single"])
 def test_each_kind_of_wham_is_read(whams, tmp_path, kind, place):
