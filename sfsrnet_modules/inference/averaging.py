@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.common.permutation import best_order, reorder
 from sfsrnet_modules.common.si_snr import pairwise_si_snr
 
@@ -21,7 +22,7 @@ def separate_twice(separate: Callable[[Tensor], Tensor], mixture: Tensor, rate: 
     Arguments
     ---------
     separate : callable
-        Mixture [B, T] to voices [B, T, C], in any order, at a scale that does not change.
+        Mixture [B, T] to voices [B, T, C], in any order and of any scale.
     mixture : torch.Tensor
         [B, T].
     rate : int
@@ -30,17 +31,18 @@ def separate_twice(separate: Callable[[Tensor], Tensor], mixture: Tensor, rate: 
     Returns
     -------
     torch.Tensor
-        [B, T, C], in the order of the first time.
+        [B, T, C], in the order of the first time, at their levels in the mixture.
 
     Example
     -------
     >>> halves = lambda mixture: torch.stack([mixture.clamp_min(0), mixture.clamp_max(0)], dim=2)
     >>> mixture = torch.randn(1, 800)
-    >>> torch.equal(separate_twice(halves, mixture, 8000), halves(mixture))
+    >>> torch.allclose(separate_twice(halves, mixture, 8000), halves(mixture), atol=1e-4)
     True
     """
     shift = round(SHIFT * rate)
     first = separate(mixture)  # [B, T, C]
     second = -separate(-F.pad(mixture, (shift, 0)))[:, shift:]
+    first, second = (at_mixture_level(voices.float(), mixture) for voices in (first, second))
     order = best_order(pairwise_si_snr(second, first))
     return (first + reorder(second, order)) / 2

@@ -129,7 +129,7 @@ class SFSRNetSeparation(SepformerSeparation):
             return self.separate_estimates(mix, block=block)[-1]
         return separate_twice(
             lambda mixture: self.separate_estimates(mixture, block=block)[-1],
-            mix,
+            mix.to(self.device),
             self.hparams.sample_rate,
         )
 

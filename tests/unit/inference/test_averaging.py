@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor
 
+from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.inference.averaging import SHIFT, separate_twice
 
@@ -14,24 +15,25 @@ def test_errors_that_hang_on_sign_or_place_are_halved():
     calls = []
 
     def separate(given: Tensor) -> Tensor:
-        """The voices with an error of this time, the second time in the other order."""
+        """The voices with an error of this time, in one order and the other; one output is soft."""
         late = given.shape[1] - mixture.shape[1]
         sign = torch.sign((given[:, late:] * mixture).sum())
         voices = torch.nn.functional.pad(sources, (0, 0, late, 0)) * sign
         calls.append((late, sign.item()))
         voices = voices + errors[len(calls) - 1][:, : given.shape[1]]
-        return voices if len(calls) == 1 else voices.flip(2)
+        return (voices if len(calls) == 1 else voices.flip(2)) * torch.tensor([50.0, 2.0])
 
     error = separate_twice(separate, mixture, RATE) - sources
     assert calls == [(0, 1.0), (200, -1.0)]
-    assert (error.square().mean() / (0.3**2 / 2) - 1).abs() < 0.05
+    assert (error.square().mean() / (0.3**2 / 2) - 1).abs() < 0.1
 
 
 def test_the_interface_separates_twice_where_it_is_told(model_folder):
     separator = SFSRNetSeparation.from_hparams(model_folder)
     mixture = 0.1 * torch.randn(1, 8000)
-    once = separator.separate_batch(mixture)
+    once = at_mixture_level(separator.separate_batch(mixture), mixture)
     mirrored = -separator.separate_batch(-torch.nn.functional.pad(mixture, (200, 0)))[:, 200:]
+    mirrored = at_mixture_level(mirrored, mixture)
     separator.twice = True
     both = separator.separate_batch(mixture)
     orders = [(once + mirrored) / 2, (once + mirrored.flip(2)) / 2]
