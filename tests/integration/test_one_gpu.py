@@ -60,15 +60,10 @@ def test_the_training_that_was_planned_is_run_and_run_again(project):
 
 
 def test_minutes_are_whole(project):
-    assert (
-        subprocess.run(
-            ["bash", "recipes/one_gpu.sh", "speech", "noise", "9.5", "out"],
-            cwd=project,
-            capture_output=True,
-            text=True,
-        ).stderr
-        == "error: MINUTES is 9.5: give a whole number above 0\n"
-    )
+    command = ["bash", "recipes/one_gpu.sh", "speech", "noise", "9.5", "out"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.stderr == "error: MINUTES is 9.5: give a whole number above 0\n"
+    assert done.returncode == 2
 
 
 def test_options_take_the_place_of_the_scripts_own(project):
