@@ -249,7 +249,7 @@ class Acoustics:
         num_spks = _num_spks(table)
         room = Rooms(banks[part], self.sample_rate) if banks else None
         kinds = [] if has_own_noise else self._kinds(recordings)
-        if table.filter(regex=r"^speaker_\d+$").stack().nunique() <= num_spks:  # nobody to babble
+        if len(manifests.speakers_in(table)) <= num_spks:  # nobody to babble
             kinds = [kind for kind in kinds if kind != "babble"]
         drawn = []
         for i in tqdm(range(len(rows)), desc=f"Rooms and noise, {part}", unit="mixture"):

@@ -81,7 +81,6 @@ def prepare(
     if manifests.is_prepared(output_folder, state):
         return
     pool = _scan_speech(data_folder, names, sample_rate, output_folder)
-    parts = split_speakers(pool, num_spks, seed, valid_share, test_share)
     draw = partial(
         draw_mixtures,
         data_root=data_folder,
@@ -89,11 +88,12 @@ def prepare(
         sample_rate=sample_rate,
         max_duration=max_duration,
     )
-    rngs = [np.random.default_rng([seed, i]) for i in range(3)]  # of the parts
-    tables = {"test.csv": draw(parts[2], number=num_test, rng=rngs[2])}
+    train, valid, test = split_speakers(pool, num_spks, seed, valid_share, test_share)
+    rng = np.random.default_rng
+    tables = {"test.csv": draw(test, number=num_test, rng=rng([seed, 2]))}
     if not test_only:
-        tables["valid.csv"] = draw(parts[1], number=num_valid, rng=rngs[1])
-        tables["pool.csv"] = parts[0]
+        tables["valid.csv"] = draw(valid, number=num_valid, rng=rng([seed, 1]))
+        tables["pool.csv"] = train
     manifests.write(output_folder, tables, state)
 
 

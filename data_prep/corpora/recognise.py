@@ -107,19 +107,9 @@ def prepare(
             noise_folder,
             test_only,
         )
-    elif corpus == "listed":
-        listed.prepare(
-            data_folder,
-            output_folder,
-            sample_rate,
-            num_spks,
-            seed,
-            num_valid,
-            num_test,
-            test_only=test_only,
-        )
     else:
-        folder.prepare(
+        speech = listed if corpus == "listed" else folder
+        speech.prepare(
             data_folder,
             output_folder,
             sample_rate,

@@ -92,10 +92,11 @@ def read_speakers(manifest: Path) -> set[str]:
     """Speakers of a manifest; none where there is no such file."""
     if not manifest.is_file():
         return set()
-    return _speakers(pd.read_csv(manifest, dtype=str, keep_default_na=False))
+    return speakers_in(pd.read_csv(manifest, dtype=str, keep_default_na=False))
 
 
-def _speakers(table: pd.DataFrame) -> set[str]:
+def speakers_in(table: pd.DataFrame) -> set[str]:
+    """Speakers of a table of utterances or of mixtures."""
     return set(table.filter(regex=r"^speaker(_\d+)?$").to_numpy().ravel())
 
 
@@ -105,7 +106,7 @@ def _refuse_to_test_the_trained(output_folder: Path, tables: dict[str, pd.DataFr
         set().union(*(read_speakers(output_folder / name) for name in names))
         for names in (TRAINING, HELD_OUT)
     )
-    now = set().union(*(_speakers(tables[name]) for name in HELD_OUT if name in tables))
+    now = set().union(*(speakers_in(tables[name]) for name in HELD_OUT if name in tables))
     moved = sorted((trained - held_out) & now)
     if moved:
         names = ", ".join(moved[:3]) + ", …" * (len(moved) > 3)

@@ -63,7 +63,7 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     try:
         if run_opts.debug and not run_opts.debug_persistently:
             given |= _aside(text, given)
-        overrides = "\n".join([*(f"{key}: {value}" for key, value in given.items()), *shared])
+        overrides = "\n".join([*_lines(given), *shared])
         hparams = build_hparams(text, overrides)
     except Exception as error:  # of any class that the file names
         raise ValueError(_explained(error, hparams_file, text)) from error
@@ -72,13 +72,18 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
 
 def _aside(text: str, given: dict[str, str]) -> dict[str, str]:
     """Put what --debug leaves beside a training's results, not in their place."""
-    overrides = "\n".join(f"{key}: {value}" for key, value in given.items())
+    overrides = "\n".join(_lines(given))
     paths = read_yaml(resolve_hparams(text, overrides, overrides_must_match=True))
     output = Path(paths["output_folder"], "debug")
     return {
         "output_folder": json.dumps(str(output)),
         "manifest_folder": json.dumps(str(paths["manifest_folder"])),
     }
+
+
+def _lines(given: dict[str, str]) -> list[str]:
+    """Options, whose values are yaml, as lines of it."""
+    return [f"{key}: {value}" for key, value in given.items()]
 
 
 def _explained(error: Exception, hparams_file: str, text: str) -> str:
