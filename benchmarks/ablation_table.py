@@ -7,7 +7,7 @@ import matplotlib
 import pandas as pd
 
 from benchmarks.about import table
-from benchmarks.rows import AS_SMALL, ROWS, SMALL, TABLES
+from benchmarks.rows import AS_SMALL, OF_SMALL, ROWS, SMALL, TABLES
 from sfsrnet_modules.evaluation.summary import interval, read_results
 
 matplotlib.use("Agg")
@@ -209,7 +209,7 @@ def _provenance(folder: Path, name: str, keys: list[str]) -> str:
         command = f"`python -m benchmarks.ablation --table {name} {options}`"
         parts = [f"{command}, commit {told['commit']}, {told['machine']}."]
         parts.append(f"Scored on {told['speakers']} speakers.")
-    if any(ROWS[key].file != SMALL for key in keys):
+    if any(ROWS[key].file not in OF_SMALL for key in keys):
         parts.append(f"Rows of other files take {', '.join(AS_SMALL)} from `{SMALL}`.")
     return " ".join(parts)
 

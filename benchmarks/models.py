@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.about import ROOT
-from benchmarks.rows import AS_SMALL, DPRNN, EARLY_SPLIT, SMALL, SMALL_DPRNN, Row
+from benchmarks.rows import AS_SMALL, DPRNN, OF_SMALL, SMALL, SMALL_DPRNN, Row
 from benchmarks.speed_cases import DEVICE, interleaved
 from sfsrnet_modules.common.hparams import build_hparams, read_hparams, read_yaml
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second
@@ -22,8 +22,7 @@ ROUNDS = 7  # of the timing, in which all rows take turns
 
 def options_of(row: Row) -> dict[str, str]:
     """Every option of a row: what differs, and what makes other files train as small.yaml."""
-    is_small = row.file in (SMALL, EARLY_SPLIT)
-    return dict(row.options) if is_small else shared_options() | row.options
+    return dict(row.options) if row.file in OF_SMALL else shared_options() | row.options
 
 
 @cache

@@ -9,11 +9,13 @@ SEPFORMER, DPRNN, CONV_TASNET = (
     f"hparams/{name}.yaml" for name in ("sepformer", "dprnn", "convtasnet")
 )
 
+OF_SMALL = (SMALL, EARLY_SPLIT)  # files that are small.yaml or hold what differs from it
 # what the other files must have in common with small.yaml, so that only the model differs
 AS_SMALL = (
     "segment",
     "num_workers",
     "speed",
+    "source_weights",
     "batch_size",
     "lr",
     "lr_schedule",
@@ -98,17 +100,10 @@ ROWS = {
     "separable-large": _small(
         "separable, the paper's kernels", PAPERS_KERNELS | {"sr_form": "separable"}
     ),
-    "subpixel-large": _small(
-        "subpixel, the paper's kernels", PAPERS_KERNELS | {"sr_form": "subpixel"}
-    ),
     "complex-mask": _small("complex mask", {"sr_target": "complex_mask"}),
     "complex-residual": _small("complex residual", {"sr_target": "complex_residual"}),
     "separable-mask": _small(
         "separable, complex mask", {"sr_form": "separable", "sr_target": "complex_mask"}
-    ),
-    "separable-mask-large": _small(
-        "separable, the paper's kernels, complex mask",
-        PAPERS_KERNELS | {"sr_form": "separable", "sr_target": "complex_mask"},
     ),
     "shipped-separable": Row("small.yaml, separable", {"sr_form": "separable"}),
     # table 4
@@ -189,8 +184,7 @@ TABLES = {
         "Forms of super-resolution: lighter, and with phase",
         "full",
         "full multi-loss separable subpixel complex-mask complex-residual separable-mask "
-        "dense-large separable-large subpixel-large separable-mask-large shipped "
-        "shipped-separable".split(),
+        "dense-large separable-large shipped shipped-separable".split(),
     ),
     "4": (
         "The paper's table 4: super-resolution behind DPRNN",
