@@ -3,7 +3,8 @@
 # (or none) and in a given time, off line. From the project's folder, in its environment:
 #   recipes/one_gpu.sh SPEECH NOISE MINUTES OUTPUT [--key value ...]
 # Measures the step, then trains as much as fits. Leaves OUTPUT/plan.md, OUTPUT/train_log.txt and,
-# with its card, OUTPUT/model. The same command goes on where it was. Other options are train.py's.
+# with its card, OUTPUT/model. The same command goes on where it was, in another time if need be.
+# Other options are train.py's.
 set -euo pipefail
 if (($# < 4)); then
     echo "usage: recipes/one_gpu.sh SPEECH NOISE MINUTES OUTPUT [--key value ...]" >&2
@@ -34,9 +35,16 @@ default noise_kinds "[recordings, babble, coloured]"
 default num_test 10 # mixtures of each source; evaluate.py scores more of them, whenever there is time
 
 mkdir -p "$output"
+call=$(printf '%q ' "$speech" "$noise" "${@:5}")
+if [ -f "$output/call.txt" ] && [ "$call" != "$(cat "$output/call.txt")" ]; then
+    echo "error: $output was begun with $(cat "$output/call.txt"), not with $call: give the same" \
+        "speech, noise and options, or another OUTPUT" >&2
+    exit 2
+fi
 if [ ! -f "$output/plan.md" ]; then
     python -m benchmarks.plan hparams/shipped.yaml --minutes "$minutes" \
         --output "$output/plan.md" "${options[@]}"
+    printf '%s' "$call" >"$output/call.txt"
 fi
 training=$(tail -n 1 "$output/plan.md")
 code=0

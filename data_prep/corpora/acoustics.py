@@ -135,7 +135,8 @@ class Acoustics:
         """Give the fixed mixtures of a prepared corpus their rooms and their noise.
 
         A second call with the same arguments does nothing. A corpus with noise of its own
-        (LibriMix's, WHAM!'s) keeps that, and published files with noise or rooms stay as they are.
+        (LibriMix's, WHAM!'s) keeps that, and published files with noise or rooms stay as they are:
+        a warning says where training alone has noise.
 
         Arguments
         ---------
@@ -153,6 +154,7 @@ class Acoustics:
         prepared = (manifest_folder / manifests.STATE).read_bytes()
         made_of = json.loads(prepared)
         has_own = "noise.csv" in made_of["manifests"]
+        has_rooms = made_of.get("mixture", "").endswith("_reverb")
         names = self._noise_names() if self._has_noise() and not has_own else []
         state = {
             "corpus": hashlib.sha256(prepared).hexdigest(),
@@ -170,10 +172,17 @@ class Acoustics:
             write_whole(manifest_folder / "noise.csv", table.encode())
         elif not has_own:
             (manifest_folder / "noise.csv").unlink(missing_ok=True)
+        kinds = self._kinds(names)
+        if has_rooms and not has_own and kinds and self.noise_share:
+            logger.warning(
+                "Validation and test are without noise (%s), training has it: mixtures in WHAMR!'s "
+                "rooms stay as they are",
+                ", ".join(kinds),
+            )
         for part in ("valid", "test"):
             path = manifest_folder / f"{part}.csv"
             table = read_manifest(path)
-            if "wav_mix" in table and (has_own or made_of.get("corpus") == "wham"):
+            if "wav_mix" in table and (has_own or has_rooms):
                 continue  # files that hold noise or rooms already
             table = without(table, ROOM if has_own else f"{ROOM}|{NOISE}")
             table = self.draw(table, part, data_root, banks, recordings, has_own)
@@ -243,13 +252,14 @@ class Acoustics:
         Returns
         -------
         pd.DataFrame
-            With further columns, empty where a mixture has no room or no noise.
+            With further columns, empty where a mixture has no room or no noise; where it has, the
+            corpus's own file of it counts no more.
         """
         rows = located(table, data_root, self.noise_folder)
         num_spks = _num_spks(table)
         room = Rooms(banks[part], self.sample_rate) if banks else None
         kinds = [] if has_own_noise else self._kinds(recordings)
-        if len(manifests.speakers_in(table)) <= num_spks:  # nobody to babble
+        if len(manifests.speakers_in(table)) < num_spks + 2:  # who babble
             kinds = [kind for kind in kinds if kind != "babble"]
         drawn = []
         for i in tqdm(range(len(rows)), desc=f"Rooms and noise, {part}", unit="mixture"):
@@ -266,6 +276,8 @@ class Acoustics:
                 found |= self._noise_gain(rng, {**rows.iloc[i], **found}, num_spks, data_root)
             drawn.append(found)
         columns = pd.DataFrame(drawn, table.index, dtype=object).fillna("")
+        if "wav_mix" in table:
+            columns["wav_mix"] = table["wav_mix"].mask([bool(found) for found in drawn], "")
         return table.assign(**columns)
 
     def _draw_noise(

@@ -267,6 +267,11 @@ def train_set(
         )
     if speed is not None:
         raise ValueError(f"speed is {speed}: fixed mixtures keep theirs, set it to null")
+    if turns is not None and (len(turns.numbers) or turns.pause_share):
+        raise ValueError(
+            "fewer_voices and pause_share are for new mixtures only: leave them away, or leave "
+            "dynamic_mixing on"
+        )
     if not (manifests / "train.csv").is_file():
         raise ValueError(
             "This corpus has no training mixtures of its own: leave dynamic_mixing on, or use "

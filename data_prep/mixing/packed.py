@@ -35,6 +35,7 @@ COLUMNS = ["length", "scale", "size", "mtime"]
 VERSION = 1  # of what a pack holds; raise it when the same recordings give another one
 PEAK = 32767  # steps of 16 bits
 SPARE = 2**30  # bytes of the disk that are left to checkpoints
+COMPARED = 64  # recordings whose files are looked at before a pack is trusted
 AT_ONCE = 64  # recordings decoded before they are written: some hundred MB at most
 
 
@@ -85,14 +86,18 @@ def find_pack(table: pd.DataFrame, sample_rate: int, folder: Path) -> Packed | N
     Returns
     -------
     Packed or None
-        None where there is none, or its file does not have the index's length.
+        None where there is none, its file does not have the index's length, or it is of other
+        files of the same names and lengths, as some of them show.
     """
     pack = _name(table, sample_rate, folder)
     if not (pack / INDEX).is_file():
         return None
-    num_bytes = 2 * int(pd.read_csv(pack / INDEX)["length"].sum())
-    whole = 0 < num_bytes == os.path.getsize(pack / SAMPLES)
-    return Packed(pack) if whole else None
+    index = pd.read_csv(pack / INDEX)
+    whole = 0 < 2 * int(index["length"].sum()) == os.path.getsize(pack / SAMPLES)
+    some = np.unique(np.linspace(0, len(table) - 1, COMPARED).astype(int))
+    files = _facts(table.iloc[some])
+    same = (index[["size", "mtime"]].to_numpy()[some] == files) | (files == -1)  # not there: fine
+    return Packed(pack) if whole and same.all() else None
 
 
 def pack(

@@ -128,10 +128,10 @@ def check_ids(ids: pd.Series, name: str) -> None:
 
 
 def fingerprint(folder: Path, names: list[str]) -> str:
-    """Digest of files' names and sizes, by which a change of a corpus is seen."""
-    paths = [folder / name for name in names]
-    sizes = [path.stat().st_size if path.exists() else -1 for path in paths]
-    return hashlib.sha256(json.dumps([names, sizes]).encode()).hexdigest()
+    """Digest of files' names, sizes and times of change (s), by which a corpus's is seen."""
+    stats = [path.stat() if path.exists() else None for path in (folder / name for name in names)]
+    facts = [(stat.st_size, int(stat.st_mtime)) if stat else None for stat in stats]
+    return hashlib.sha256(json.dumps([names, facts]).encode()).hexdigest()
 
 
 def expect(tables: dict[str, pd.DataFrame], published: dict[str, int], corpus: str) -> None:

@@ -16,6 +16,13 @@ stage() {
         ' stage "$DATA" "$copy"
 }
 
+# Remove the copies, where they do not lie in a folder that SLURM removes itself.
+unstage() {
+    [ -n "${copy:-}" ] && [ -z "${SLURM_TMPDIR:-}" ] || return 0
+    srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+        rm -rf "${copy%/data}"
+}
+
 # Run a command; tell it to stop when SLURM says so (#SBATCH --signal), then requeue the job.
 run() {
     local code=0 told=0
@@ -33,6 +40,8 @@ run() {
     if ((code == REQUEUE || (told && code != 0))); then
         echo "Told to stop: requeued"
         scontrol requeue "$SLURM_JOB_ID"
+    else
+        unstage || true # the training's code counts
     fi
     exit "$code"
 }

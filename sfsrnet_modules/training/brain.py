@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import nullcontext
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +47,7 @@ from sfsrnet_modules.training.ema import average_of, take_average
 from sfsrnet_modules.training.item_scores import ItemScores
 from sfsrnet_modules.training.loggers import wandb_logger
 from sfsrnet_modules.training.meters import Figures, Throughput
+from sfsrnet_modules.training.statistics import RunningStatistics
 from sfsrnet_modules.training.step import filled_up
 
 logger = get_logger(__name__)
@@ -91,6 +92,7 @@ class Separation(sb.Brain):
         if getattr(self.hparams, "wandb", None) is not None and not self.test_only:
             self.loggers.append(wandb_logger(self.hparams.wandb, self.hparams.output_folder))
         self.recovered_sums: dict[str, float] = {}
+        self.recovered_lr: float | None = None  # the option, not where a schedule had brought it
         self.skipped_steps = 0
         self.leaving = False  # after the next checkpoint
         self.tensorboard = None
@@ -175,6 +177,15 @@ class Separation(sb.Brain):
         self.loggers.append(self.tensorboard)
         self.preemption.listen()
         super().on_fit_start()
+        self.statistics = RunningStatistics(self.hparams.model)
+        self._take_changed_rate()
+
+    def _take_changed_rate(self) -> None:
+        """Go on at the rate of the command, where a checkpoint was trained with another one."""
+        lr, before = self.hparams.lr, self.recovered_lr
+        if before not in (None, lr):
+            logger.info(f"lr is {lr} from here on, it was {before}")
+            sb.nnet.schedulers.update_learning_rate(self.optimizer, lr)
 
     def init_optimizers(self) -> None:
         """Make the optimizer of what is trained: frozen weights are not in it."""
@@ -248,13 +259,16 @@ class Separation(sb.Brain):
 
     def fit_batch(self, batch: PaddedBatch) -> Tensor:
         """SpeechBrain's step, at whose end the loss stays on the device: the host goes on."""
-        should_step = self.step % self.grad_accumulation_factor == 0
+        factor = self.grad_accumulation_factor
+        should_step = self.step % factor == 0 or self.step == len(self.batches)  # nothing is lost
+        if self.step % factor == 1 % factor:
+            self.statistics.keep()
         self.on_fit_batch_start(batch, should_step)
         with self.no_sync(not should_step):
             with self.training_ctx:
                 outputs = self.compute_forward(batch, sb.Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
-            scaled = self.scaler.scale(loss / self.grad_accumulation_factor)
+            scaled = self.scaler.scale(loss / factor)
             self.check_loss_isfinite(scaled)
             scaled.backward()
         if should_step:
@@ -292,10 +306,11 @@ class Separation(sb.Brain):
         same on all of them by now.
         """
         self.scaler.unscale_(self.optimizer)
-        parameters = self.optimizer.param_groups[0]["params"]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         limit = self.max_grad_norm if self.max_grad_norm > 0 else float("inf")  # as SpeechBrain's
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         self.figures.add(self.optimizer_step + 1, {"grad_norm": norm})
+        self.statistics.put_back_unless(norm.isfinite())
         if self.skip_nonfinite_grads and not self.scaler.is_enabled():
             self._step_if_finite(norm)
         else:
@@ -387,6 +402,7 @@ class Separation(sb.Brain):
             "step": self.step,
             "avg_train_loss": self.avg_train_loss,
             "optimizer_step": self.optimizer_step,
+            "lr": self.hparams.lr,
             "items": self.batches.items_before(self.step),
             "sums": self.gathered_sums,
             "skipped_steps": self.skipped_steps,
@@ -401,6 +417,7 @@ class Separation(sb.Brain):
         state = yaml.safe_load(path.read_text(encoding="utf-8"))
         if self.tensorboard is not None:
             self.skipped_steps = state.get("skipped_steps", 0)
+            self.recovered_lr = state.get("lr")
             self.tensorboard.global_step = state.get("tensorboard", self.tensorboard.global_step)
         if not end_of_epoch:
             self.batches.start = state["items"]
@@ -484,5 +501,6 @@ def _means(sums: dict[str, float]) -> dict[str, float]:
 def _quality(stats: dict[str, float]) -> dict[str, float | str]:
     """By what a checkpoint is chosen: the better of its two sets of weights in validation."""
     scores = {"model": stats["si_snr_i"], "ema": stats.get("si_snr_i_ema", float("-inf"))}
+    scores = {name: float("-inf") if isnan(value) else value for name, value in scores.items()}
     better = max(scores, key=scores.get)
     return {"si_snr_i": scores[better], "weights": better}

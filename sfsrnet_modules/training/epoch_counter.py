@@ -29,6 +29,10 @@ class PatientEpochCounter(EpochCounterWithStopper):
     >>> restarted._recover(getfixture("tmp_path") / "counter")
     >>> list(restarted)
     []
+    >>> more = PatientEpochCounter(4, limit_to_stop=2, limit_warmup=0, direction="max")
+    >>> more._recover(getfixture("tmp_path") / "counter")  # with more patience
+    >>> list(more)
+    [3, 4]
     """
 
     @mark_as_saver
@@ -38,6 +42,8 @@ class PatientEpochCounter(EpochCounterWithStopper):
     @mark_as_loader
     def _recover(self, path: Path, end_of_epoch: bool = True) -> None:
         super()._recover(path, end_of_epoch)
+        # by the patience of this command, which may be another one than it was stopped by
+        self.should_stop = self.current - self.best_limit >= self.limit_to_stop
 
 
 def saved_epoch(path: Path) -> int:

@@ -43,7 +43,7 @@ class MultiLoss(nn.Module):
         Of the mean over the blocks' estimates, where super-resolution follows (paper: 1).
     last_block_weight : float, optional
         What it falls to in a straight line by the end of training, as ``progress`` goes from 0 to
-        1. Default: it stays (paper).
+        1; in validation it stays, so that epochs can be compared. Default: it stays (paper).
     joint_order : bool
         True: all estimates are held against the sources in the answer's best order. False: each in
         its own (paper).
@@ -125,7 +125,8 @@ class MultiLoss(nn.Module):
         Raises
         ------
         ValueError
-            Where there are more blocks' estimates than rates.
+            Where there are more blocks' estimates than rates, or the answer's is not the sample
+            rate.
         """
         if mixture is None:
             mixture = sources.sum(2)  # [B, T]
@@ -153,6 +154,12 @@ class MultiLoss(nn.Module):
             )
         first = len(self.rates) - num_blocks  # without the early blocks' estimates the last
         rates = self.rates[first:]
+        if not has_refined and rates[-1] != self.sample_rate:
+            raise ValueError(
+                f"the last of rates is {rates[-1]}, the answer would be held against the sources "
+                f"up to {rates[-1] / 2:g} Hz alone: set it to the sample rate of "
+                f"{self.sample_rate} Hz"
+            )
         names = [f"block{i}_{rate}Hz" for i, rate in enumerate(rates, start=first + 1)]
         if has_refined:
             names, rates = [*names, "sr"], [*rates, self.sample_rate]
@@ -160,7 +167,7 @@ class MultiLoss(nn.Module):
 
     def _block_weight(self) -> Tensor:
         first, last = self.block_weights
-        return first + (last - first) * self.progress
+        return first + (last - first) * self.progress * self.training
 
     def _limited(self, score: Tensor) -> Tensor:
         return score if self.max_si_snr is None else score.clamp_max(self.max_si_snr)

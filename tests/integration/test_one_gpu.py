@@ -56,7 +56,12 @@ def test_the_training_that_was_planned_is_run_and_run_again(project):
     assert options["--data_folder"] == "my speech" and options["--output_folder"] == "out"
     assert options["--minutes"] == "1" and options["--ema"] == "0.9"
     assert options["--fewer_voices"] == "{1: 0.06, 0: 0.01}"
-    assert run(project) == (0, [training])  # what is planned stays
+    assert run(project, "--ema", "0.9", minutes="2") == (0, [training])  # what is planned stays
+    command = ["bash", "recipes/one_gpu.sh", "my speech", "noise", "1", "out"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert (
+        done.returncode == 2 and "begun with my\\ speech noise --ema 0.9 , not with" in done.stderr
+    )
 
 
 def test_minutes_are_whole(project):

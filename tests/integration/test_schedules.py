@@ -53,6 +53,15 @@ def test_an_export_afterwards_takes_the_same_weights(trained, tmp_path):
     )
 
 
+def test_a_run_goes_on_at_the_rate_that_it_is_given(corpus, tmp_path):  # noqa: F811
+    keys = {"lr_schedule": "plateau", "items_per_epoch": 2}
+    for epochs, lr in ((1, 0.001), (2, 0.0005)):
+        done = train(corpus, tmp_path, lr=lr, number_of_epochs=epochs, **keys)
+        assert done.returncode == 0, done.stderr
+    assert figures(tmp_path, "lr") == [0.001, 0.0005]
+    assert "lr is 0.0005 from here on, it was 0.001" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -126,6 +126,13 @@ def test_only_what_can_go_on_is_requeued(code, requeued, cluster):
     assert ("scontrol requeue 42" in calls(cluster)) == requeued
 
 
+@pytest.mark.parametrize(("code", "stays"), [(75, True), (1, False), (0, False)])
+def test_a_copy_that_slurm_would_leave_is_removed(code, stays, cluster):
+    variables = {"SLURM_TMPDIR": "", "TMPDIR": str(cluster / "tmp")}
+    assert submit(cluster, SCRIPTS[1], code, **variables).wait(20) == code
+    assert (cluster / "tmp/sfsrnet-42/data/a.wav").exists() == stays
+
+
 def test_without_data_it_says_so(cluster):
     job = submit(cluster, SCRIPTS[0], 0, DATA="")
     assert job.wait(20) != 0 and not (cluster / "calls").exists()

@@ -175,6 +175,13 @@ def test_two_accumulated_batches_are_one_of_twice_the_size(corpus, tmp_path):
     assert (one - two).abs().mean() < 2e-5
 
 
+def test_what_is_accumulated_at_the_end_of_an_epoch_is_a_step(corpus, tmp_path):
+    keys = {"number_of_epochs": 1, "items_per_epoch": 2, "grad_accumulation_factor": 8}
+    done = train(corpus, tmp_path / "results", **keys)
+    assert done.returncode == 0, done.stderr
+    assert "grad_norm" in (tmp_path / "results/train_log.txt").read_text()
+
+
 def test_a_model_folder_starts_another_training(trained, corpus, tmp_path):
     keys = {"number_of_epochs": 1, "items_per_epoch": 2, "lr": 0, "start_from": trained / "model"}
     done = train(corpus, tmp_path / "results", **keys)
@@ -223,11 +230,13 @@ def losses(line: str) -> list[str]:
 
 def test_a_batch_with_nan_is_skipped_named_and_counted(corpus, tmp_path):
     output = tmp_path / "results"
-    done = run([PROBE, "nan", str(tmp_path)], corpus, output)
+    keys = {"sr_norm": "bn", "sr_target": "magnitude", "ema": 0.9}  # statistics would keep the NaN
+    done = run([PROBE, "nan", str(tmp_path)], corpus, output, **keys)
     assert done.returncode == 0, done.stderr
     assert "The loss is nan on" in done.stdout and "step 2 skipped, 1 in all" in done.stdout
     log = (output / "train_log.txt").read_text()
     assert "skipped_steps: 1," in log and "skipped_steps: 2," in log  # one in each epoch
+    assert "nan" not in log
     weights = load_file(output / "model" / "model.safetensors")
     assert all(value.isfinite().all() for value in weights.values())
 

@@ -10,6 +10,7 @@ from data_prep.corpora.acoustics import Acoustics
 from data_prep.mixing import rooms
 from data_prep.mixing.fixed import FixedMixtures
 from data_prep.mixing.levels import rms_db
+from data_prep.mixing.turns import Turns
 from tests.unit.corpora.test_folder import add_noise
 
 KINDS = ["recordings", "babble", "coloured"]
@@ -135,6 +136,24 @@ def test_nobody_babbles_where_all_speak(corpus):
     assert (drawn["seed_noise"] != "").all() and "wav_noise" not in drawn
 
 
+def test_a_single_other_voice_is_no_babble(corpus):
+    acoustics = make(corpus, rooms=None, noise_folder=None, noise_kinds=["babble", "coloured"])
+    table = prepare(corpus, None)["test"]
+    three = table.iloc[:2].assign(speaker_1=["a", "a"], speaker_2=["b", "c"])
+    drawn = acoustics.draw(pd.concat([three] * 4), "test", corpus, {}, {})
+    assert (drawn["seed_noise"] != "").all() and "wav_noise" not in drawn
+
+
+def test_a_room_or_noise_takes_the_place_of_the_corpus_own_file(corpus):
+    acoustics = make(corpus, rooms=None, noise_share=0.5, noise_kinds=["coloured"])
+    table = prepare(corpus, None)["test"]
+    table["wav_mix"] = table["wav_1"]
+    drawn = acoustics.draw(table, "test", corpus, {}, {})
+    has_noise = drawn["snr"] != ""
+    assert 0 < has_noise.sum() < len(drawn)
+    assert ((drawn["wav_mix"] == "") == has_noise).all()
+
+
 def test_what_is_trained_on(corpus):
     pytest.importorskip("pyroomacoustics")
     acoustics = make(corpus, target="early")
@@ -148,6 +167,9 @@ def test_what_is_trained_on(corpus):
     assert all(torch.isfinite(item["mixture"]).all() for item in dataset)
     with pytest.raises(ValueError, match=r"rooms is .*: they are drawn for new mixtures only, set"):
         recognise.train_set(False, corpus.parent, corpus, None, **keys, acoustics=acoustics)
+    for turns in (Turns(8000, {1: 0.1}), Turns(8000, pause_share=0.1)):
+        with pytest.raises(ValueError, match="fewer_voices and pause_share are for new mixtures"):
+            recognise.train_set(False, corpus.parent, corpus, None, **keys, turns=turns)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,17 @@ def test_each_kind_of_wham_is_read(whams, tmp_path, kind, place):
     assert list(dataset.rows["speaker_1"]) == ["44a", "44b"]
 
 
+def test_clean_mixtures_are_given_noise_where_training_has_it(whams, tmp_path, caplog):
+    acoustics = Acoustics(8000, noise_kinds=["coloured"], noise_snr=(0, 0))
+    for item in prepare(whams / "wham", tmp_path / "wham", acoustics, mixture="clean"):
+        voices = item["sources"].sum(-1)
+        ratio = voices.square().mean() / (item["mixture"] - voices).square().mean()
+        assert ratio.item() == pytest.approx(1, rel=1e-2)
+    assert "without noise" not in caplog.text
+    prepare(whams / "whamr", tmp_path / "whamr", acoustics, mixture="clean_reverb")
+    assert "Validation and test are without noise (coloured)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("kind", "target", "sources"),
     [

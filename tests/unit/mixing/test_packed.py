@@ -187,3 +187,13 @@ def test_training_needs_the_pack_alone(corpus):
     assert mixing(corpus, packed=corpus / "staged")[0]["mixture"].shape == (8000,)
     with pytest.raises(ValueError, match="No file of"):
         mixing(corpus)
+
+
+def test_a_pack_of_other_files_with_the_same_names_is_not_taken(corpus):
+    assert pack_all(corpus)
+    for path in corpus.glob("s*/*.wav"):  # another corpus, such as the same one enhanced
+        os.utime(path, ns=(0, 0))
+    assert found(corpus) is None and pack_all(corpus)
+    for path in corpus.glob("s*/*.wav"):
+        path.unlink()
+    assert found(corpus)  # the pack is all that is read

@@ -30,6 +30,15 @@ def test_the_blocks_weight_falls_as_training_goes_on():
         total, terms = loss(estimates, sources, has_refined=True)
         first, second, refined = terms.values()
         assert torch.isclose(total, -weight * (first + second) / 2 - refined)
+    total, _ = loss.eval()(estimates, sources, has_refined=True)  # epochs can be compared
+    assert torch.isclose(total, -0.5 * (first + second) / 2 - refined)
+
+
+def test_an_answer_that_is_held_against_a_low_band_alone_is_refused():
+    estimates, sources = torch.randn(2, 1, 800, 2), torch.randn(1, 800, 2)
+    with pytest.raises(ValueError, match=r"the last of rates is 8000, .* 4000 Hz alone: set it"):
+        MultiLoss([4000, 8000], 16000)(estimates, sources)
+    MultiLoss([8000], 16000)(estimates, sources, has_refined=True)
 
 
 def test_a_joint_order_is_the_answers():
@@ -49,17 +58,19 @@ def test_a_low_rate_does_not_ask_for_the_high_band(low_rate):
     sources = torch.stack([low + high, other + high], dim=1)[None]  # [1, T, 2]
     estimates = torch.stack([low, other], dim=1)[None]
     at_full_rate = MultiLoss([8000], 8000)(estimates[None], sources)[0]
-    at_low_rate = MultiLoss([1000], 8000, low_rate)(estimates[None], sources)[0]
-    assert at_full_rate > -1 and at_low_rate < -30
+    loss = MultiLoss([1000, 8000], 8000, low_rate)
+    at_low_rate = loss(estimates.expand(2, -1, -1, -1), sources)[1]["block1_1000Hz"]
+    assert at_full_rate > -1 and at_low_rate > 30
 
 
 @pytest.mark.parametrize("rate", [500, 3000])
 def test_padding_does_not_count_at_a_low_rate(rate):
     sources, estimates = torch.randn(1, 999, 2), torch.randn(1, 999, 2)
     longer = [torch.cat([x, 9 * torch.randn(1, 601, 2)], dim=1) for x in (estimates, sources)]
-    loss = MultiLoss([rate], 8000)
-    alone = loss(estimates[None], sources)[0]
-    padded = loss(longer[0][None], longer[1], lengths=torch.tensor([999 / 1600]))[0]
+    loss = MultiLoss([rate, 8000], 8000)
+    alone = loss(estimates.expand(2, -1, -1, -1), sources)[0]
+    twice = longer[0].expand(2, -1, -1, -1)
+    padded = loss(twice, longer[1], lengths=torch.tensor([999 / 1600]))[0]
     assert abs(padded - alone) < 0.01
 
 
