@@ -114,7 +114,7 @@ def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Nam
         print(f"\nDifference from {args.compare}, item by item:")
         print(differences(scores, others).round(3).to_string())
     print(f"\nRows: {args.output}")
-    if args.bands:
+    if scores.columns.str.startswith("band_").any():  # not where a source is silent
         print(f"Picture: {draw_bands(scores, args.output.with_suffix('.png'))}")
 
 
@@ -173,6 +173,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(at_home(arguments))
     if not args.output.suffix:  # the name without one is a folder's, of manifests
         args.output = args.output.with_suffix(".csv")
+    if args.compare is not None and args.conditions:
+        parser.error("--compare is for one set of mixtures, --conditions makes several")
+    if args.compare is not None and args.output.resolve() == Path(args.compare).resolve():
+        parser.error(f"the results would replace {args.compare}: give another name with -o")
     return args
 
 

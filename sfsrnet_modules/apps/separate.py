@@ -209,7 +209,8 @@ def draw(path: Path, voices: list[Path], model_rate: int, picture: Path) -> None
     with open_audio(path) as file:
         seconds, rate = count_frames(path) / file.samplerate, min(model_rate, file.samplerate)
     rows = {"mixture": [_spectrogram(path, rate)]}
-    rows |= {f"voice {i}": [_spectrogram(p, rate)] for i, p in enumerate(voices, start=1)}
+    for voice in voices:
+        rows[f"voice {voice.stem.rpartition('_voice')[2]}"] = [_spectrogram(voice, rate)]
     with whole_or_not_at_all([picture]) as (partial,):
         draw_grid(rows, seconds, rate, partial)
 

@@ -20,6 +20,7 @@ logger = get_logger(__name__)
 
 BLOCK = 2**18  # samples of all voices that are copied at once: 1 MB
 PEAK = 0.99  # of full scale: 16-bit wav clips above 1
+SOFT = 0.01  # of full scale: with a lower peak, 16 bits would be too few
 WAV_LIMIT = 4_000_000_000  # bytes; the size of a wav file is a 32-bit number, RF64 has 64
 
 
@@ -103,7 +104,9 @@ def write_voices(
     sample_rate: int,
     heard: Callable[[], np.ndarray] | None = None,
 ) -> float:
-    """Write voices as 16-bit wav, whole or not at all, in constant memory.
+    """Write voices as wav, whole or not at all, in constant memory.
+
+    With 16 bits; with 24 where all are so soft that 16 would be heard.
 
     Whether a voice clips is only known at its end: the samples go through a nameless temporary
     file in the same folder, which takes 4 bytes a sample and vanishes with the program.
@@ -140,7 +143,7 @@ def write_voices(
             gain = min(1.0, PEAK / peak) if peak else 1.0
             with whole_or_not_at_all(paths) as partials:
                 gains = gain * (np.ones(len(paths)) if heard is None else heard())  # [C]
-                _write_wavs(spool, gains, partials, sample_rate)
+                _write_wavs(spool, gains, partials, sample_rate, 3 if 0 < peak < SOFT else 2)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"the voices can't be written to {folder}: {reason}") from error
@@ -183,14 +186,17 @@ def _spool(blocks: Iterable[np.ndarray], spool: BinaryIO) -> float:
     return peak
 
 
-def _write_wavs(spool: BinaryIO, gains: np.ndarray, paths: list[Path], sample_rate: int) -> None:
+def _write_wavs(
+    spool: BinaryIO, gains: np.ndarray, paths: list[Path], sample_rate: int, num_bytes: int
+) -> None:
     num_samples = spool.tell() // (4 * len(paths))
-    kind = "WAV" if 2 * num_samples < WAV_LIMIT else "RF64"
+    kind = "WAV" if num_bytes * num_samples < WAV_LIMIT else "RF64"
+    subtype = f"PCM_{8 * num_bytes}"
     for channel, path in enumerate(paths):
         with (
             _disk_may_be_full(path),
             soundfile.SoundFile(
-                os.fsencode(path), "w", sample_rate, 1, subtype="PCM_16", format=kind
+                os.fsencode(path), "w", sample_rate, 1, subtype=subtype, format=kind
             ) as file,
         ):
             for block in _read_spool(spool, len(paths)):

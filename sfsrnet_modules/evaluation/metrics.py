@@ -1,5 +1,6 @@
 """What a test is scored by: SI-SNR, SDR, PESQ and STOI, as a whole and band by band."""
 
+import warnings
 from importlib.util import find_spec
 
 import torch
@@ -117,7 +118,12 @@ def perceptual(measure: str, estimate: Tensor, sources: Tensor, sample_rate: int
     """PESQ or STOI of `estimate` [T, C], mean over `sources` [T, C]; NaN where it is undefined."""
     estimate, sources = estimate.mT, sources.mT  # [C, T]
     if measure == "stoi":
-        scores = short_time_objective_intelligibility(estimate, sources, sample_rate)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
+                scores = short_time_objective_intelligibility(estimate, sources, sample_rate)
+        except RuntimeWarning:  # less than 0.4 s of speech
+            return float("nan")
     else:
         import pesq  # an extra
 

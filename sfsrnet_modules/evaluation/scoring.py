@@ -25,6 +25,7 @@ from sfsrnet_modules.evaluation.metrics import (
     score_all,
 )
 from sfsrnet_modules.evaluation.silence import has_silence, score_silence
+from sfsrnet_modules.models.conditioning import Conditioning
 
 logger = get_logger(__name__)
 
@@ -181,7 +182,8 @@ def score_item(
     stacked = torch.stack([torch.from_numpy(x) for x in estimates.values()])  # [E, T, C]
     if has_silence(sources):  # the other measures are undefined
         # as loud as they are heard: outputs of one model may differ in level
-        heard = at_mixture_level(stacked, mixture.expand(len(stacked), -1))  # [E, T, C]
+        audible = Conditioning(sample_rate).audible(mixture[None])  # [1, T]
+        heard = at_mixture_level(stacked, audible.expand(len(stacked), -1))  # [E, T, C]
         all_scores = [score_silence(mixture, sources, estimate) for estimate in heard]
     else:
         all_scores = _score_voices(mixture, sources, stacked, sample_rate, measures, bands)

@@ -17,6 +17,7 @@ from sfsrnet_modules.inference import SFSRNetSeparation
 CONFIDENCE = 0.95
 RESAMPLES = 2000  # of the bootstrap: its ends move by about 1 % of the interval's width
 SEED = 0  # of the bootstrap, so that a figure can be printed again
+ROUNDED = 0.005  # s or dB: results are written to three places
 
 
 def evaluate(
@@ -162,7 +163,7 @@ def differences(scores: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Where the two have no item in common.
+        Where the two have no item in common, or items of one name are other mixtures.
     """
     shared = scores.index.intersection(others.index)
     if shared.empty:
@@ -170,8 +171,25 @@ def differences(scores: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
             f"no id of the {len(scores)} items is among the {len(others)} to compare with: "
             "compare results on the same manifest"
         )
+    both = [results.loc[shared] for results in (scores, others)]
+    other = pd.Series(False, shared)
+    for known_by in (lambda results: results.get("duration"), _unprocessed):
+        one, two = map(known_by, both)
+        if one is not None and two is not None:
+            other |= (one - two).abs() > ROUNDED
+    if other.any():
+        raise ValueError(
+            f"{other.sum()} of {len(shared)} items that both name are other mixtures, the first "
+            f"{other.idxmax()}: compare results on the same manifest"
+        )
     columns = [name for name in scores if name in others and name != "duration"]
     return summarise(scores.loc[shared, columns] - others.loc[shared, columns])
+
+
+def _unprocessed(results: pd.DataFrame) -> pd.Series | None:
+    """SI-SNR of the mixtures themselves, by which they are known again."""
+    known = {"si_snr", "si_snr_i"} <= set(results)
+    return results["si_snr"] - results["si_snr_i"] if known else None
 
 
 def read_results(path: str | os.PathLike) -> pd.DataFrame:

@@ -16,7 +16,12 @@ from sfsrnet_modules.common.si_snr import pairwise_si_snr
 SHIFT = 0.025  # s: where a frame begins, or a chunk, is elsewhere then
 
 
-def separate_twice(separate: Callable[[Tensor], Tensor], mixture: Tensor, rate: int) -> Tensor:
+def separate_twice(
+    separate: Callable[[Tensor], Tensor],
+    mixture: Tensor,
+    rate: int,
+    audible: Callable[[Tensor], Tensor] = lambda mixture: mixture,
+) -> Tensor:
     """Average the voices of `mixture` and those of its negative, which begins a little later.
 
     Arguments
@@ -27,6 +32,8 @@ def separate_twice(separate: Callable[[Tensor], Tensor], mixture: Tensor, rate: 
         [B, T].
     rate : int
         Hz.
+    audible : callable
+        Mixture [B, T] to what voices can add up to, [B, T], by which they are levelled.
 
     Returns
     -------
@@ -43,6 +50,7 @@ def separate_twice(separate: Callable[[Tensor], Tensor], mixture: Tensor, rate: 
     shift = round(SHIFT * rate)
     first = separate(mixture)  # [B, T, C]
     second = -separate(-F.pad(mixture, (shift, 0)))[:, shift:]
-    first, second = (at_mixture_level(voices.float(), mixture) for voices in (first, second))
+    level = audible(mixture)
+    first, second = (at_mixture_level(voices.float(), level) for voices in (first, second))
     order = best_order(pairwise_si_snr(second, first))
     return (first + reorder(second, order)) / 2

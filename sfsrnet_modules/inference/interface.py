@@ -131,7 +131,12 @@ class SFSRNetSeparation(SepformerSeparation):
             lambda mixture: self.separate_estimates(mixture, block=block)[-1],
             mix.to(self.device),
             self.hparams.sample_rate,
+            self._audible,
         )
+
+    @torch.inference_mode()
+    def _audible(self, mixture: Tensor) -> Tensor:
+        return self.mods.model.conditioning.audible(mixture.to(self.device))  # [B, T]
 
     @torch.inference_mode()
     def separate_estimates(
@@ -142,13 +147,18 @@ class SFSRNetSeparation(SepformerSeparation):
         With ``all_estimates`` those after earlier blocks come first; `block` is that of
         :meth:`separate_batch`.
         """
+        if mix.dim() != 2 or not mix.shape[1]:
+            raise ValueError(
+                f"the mixture has shape {tuple(mix.shape)}; expected [batch, samples]: mix its "
+                "channels to one, or add the batch axis with mixture[None]"
+            )
         if not mix.isfinite().all():
             raise ValueError(
                 f"{(~mix.isfinite()).sum()} of the mixture's {mix.numel()} samples are NaN or "
                 "infinite: repair the recording first"
             )
         with self.inference_ctx:
-            return self.mods.model(mix.to(self.device), all_estimates, block)
+            return self.mods.model(mix.to(self.device).float(), all_estimates, block)
 
     def stream(
         self,
@@ -179,13 +189,14 @@ class SFSRNetSeparation(SepformerSeparation):
             Voices [T', C] on the CPU, each at its level in the mixture and in one order throughout.
             Joined they have the length of the joined blocks.
         """
+        least = 1 / self.hparams.sample_rate  # s
+        if not (1 <= segment < float("inf") and least <= overlap < float("inf")):
+            raise ValueError(
+                f"segments of {segment} s that overlap by {overlap} s: give numbers, at least 1 s "
+                "to tell voices apart, and some overlap to know them again"
+            )
         size = round(segment * self.hparams.sample_rate)
         shared = min(round(overlap * self.hparams.sample_rate), size // 4)
-        if segment < 1 or shared < 1:
-            raise ValueError(
-                f"segments of {segment} s that overlap by {overlap} s: at least 1 s is needed to "
-                "tell voices apart, and some overlap to know them again"
-            )
         return separate_segments(
             lambda mixture: self.separate_batch(mixture[None], block)[0].float().cpu(),  # [T, C]
             blocks,
@@ -193,6 +204,7 @@ class SFSRNetSeparation(SepformerSeparation):
             size,
             shared,
             heard,
+            lambda mixture: self._audible(mixture[None])[0].cpu(),
         )
 
     def stream_file(self, path: str | Path, rate: str = "model", **options) -> Iterator[np.ndarray]:
@@ -277,7 +289,8 @@ class SFSRNetSeparation(SepformerSeparation):
         folder : str or Path
             Where to; made if need be. It needs room for the voices three times over.
         name : str, optional
-            Files are ``<name>_voice1.wav`` and so on, 16 bits, each whole or not there at all.
+            Files are ``<name>_voice1.wav`` and so on, of 16 bits or, where all voices are
+            very soft, 24, each whole or not there at all.
             Default: the recording's.
         rate : str
             "input": voices at the recording's rate, with its very length. "model": at the model's.
@@ -349,11 +362,16 @@ class SFSRNetSeparation(SepformerSeparation):
         if Path(path).is_file():
             return str(path)
         source, name = split_path(str(path))
+        if not REPOSITORY.fullmatch(str(source)):  # nothing to ask a server for
+            raise ValueError(f"{path} can't be read as audio: there is no such file")
         try:
             return str(fetch(name, source=source, savedir=savedir))
         except Exception as error:  # of any library that downloads
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{path} can't be read as audio: {reason}") from error
+            raise ValueError(
+                f"{path} can't be read as audio: there is no such file here, and from {source} it "
+                f"can't be had: {reason}"
+            ) from error
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def separate_segments(
     size: int,
     overlap: int,
     heard: HeardVoices | None = None,
+    audible: Callable[[Tensor], Tensor] = lambda mixture: mixture,
 ) -> Iterator[Tensor]:
     """Separate a stream; memory does not grow with its length.
 
@@ -44,6 +45,8 @@ def separate_segments(
         Samples that a segment shares with the one before.
     heard : HeardVoices, optional
         Hears the voices.
+    audible : callable
+        Mixture [T] to what voices can add up to, [T], by which they are levelled.
 
     Yields
     ------
@@ -53,7 +56,8 @@ def separate_segments(
     """
     order, tail = SpeakerOrder(sample_rate, overlap), None
     for mixture, start in cut(blocks, size, overlap):
-        voices = at_mixture_level(separate(mixture)[None], mixture[None])[0]  # [T, C]
+        voices = separate(mixture)  # [T, C]
+        voices = at_mixture_level(voices[None], audible(mixture)[None])[0]
         voices = order.sort(voices, start)[start:]  # [T', C]
         if heard is not None:
             heard.hear(voices if tail is None else voices[overlap:])

@@ -63,6 +63,11 @@ class Conditioning(nn.Module):
         gain = (LEVEL / power.sqrt().clamp_min(SILENCE)).float()
         return mixture * gain, gain
 
+    def audible(self, mixture: Tensor) -> Tensor:
+        """Return what voices of `mixture` [B, T] can add up to: it without offset and hum."""
+        conditioned, gain = self(mixture)
+        return conditioned / gain
+
     def _below_cutoff(self, mixture: Tensor) -> Tensor:
         """What lies below the cut-off in `mixture` [B, T]: filtered at a low rate, and back."""
         reach = self.low_pass.shape[2] // 2

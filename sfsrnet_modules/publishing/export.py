@@ -78,9 +78,11 @@ def export_model(
     Raises
     ------
     ValueError
-        Where the folder can't be written, or the model not be exported as ONNX.
+        Where the folder can't be written, or holds files of these names that are of no export, or
+        the model not be exported as ONNX.
     """
     folder = Path(folder)
+    _refuse_foreign(folder)
     with _whole(folder) as partial:
         hparams = _model_hparams(hparams_file, overrides)
         (partial / HPARAMS).write_text(hparams, encoding="utf-8")
@@ -93,6 +95,18 @@ def export_model(
     if not onnx:  # of other weights
         (folder / ONNX).unlink(missing_ok=True)
     return folder
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Stop where files would be replaced that no export has written, such as a training's."""
+    if (folder / WEIGHTS).exists() or (folder / OLD_WEIGHTS).exists():
+        return
+    for name in (HPARAMS, "README.md"):
+        if (folder / name).exists():
+            raise ValueError(
+                f"{folder / name} is of no exported model and would be replaced: give another "
+                "folder"
+            )
 
 
 def export_run(

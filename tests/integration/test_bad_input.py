@@ -171,6 +171,19 @@ def test_an_average_of_two_has_no_blocks_to_score(capsys):
     assert "--every_block: not allowed with argument --twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "./a.csv"], "the results would replace a.csv: give another name with -o"),
+        (["--conditions"], "--compare is for one set of mixtures, --conditions makes several"),
+    ],
+)
+def test_what_is_compared_with_is_kept_and_read(words, message, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--data_folder", ".", "--compare", "a.csv", *words])
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["none.wav"], ["README.md"], ["hparams"]])
 def test_what_is_no_recording_is_named(words, model_folder, tmp_path, caplog, capsys):
     code = separate.main([*words, "--model", str(model_folder), "-o", str(tmp_path / "voices")])

@@ -70,10 +70,10 @@ def test_files_without_a_voice_are_left_away_on_request(shell, tmp_path):
 def test_a_picture_goes_no_higher_than_the_recording(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(separate, "draw_grid", lambda *a: (seen.append(a), a[3].touch()))
-    path = noise(tmp_path / "a.wav", rate=8000)
-    separate.draw(path, [path], 16000, tmp_path / "a.png")
+    path, voice = (noise(tmp_path / f"{name}.wav", rate=8000) for name in ("a", "a_voice2"))
+    separate.draw(path, [voice], 16000, tmp_path / "a.png")  # the first held none
     rows, _, rate, _ = seen[0]
-    assert rate == 8000 and len(rows["mixture"][0]) == len(rows["voice 1"][0]) > 100
+    assert rate == 8000 and len(rows["mixture"][0]) == len(rows["voice 2"][0]) > 100
 
 
 def test_nothing_is_overwritten_without_force(shell, tmp_path):

@@ -24,6 +24,13 @@ def test_voices_are_written_as_they_are(tmp_path):
     assert sorted((tmp_path / "new").iterdir()) == paths
 
 
+def test_very_soft_voices_keep_their_shape(tmp_path):
+    voices = 1e-5 * np.random.default_rng(0).uniform(-1, 1, (5000, 1))  # a third of a 16-bit step
+    write_voices(blocks_of(voices), [tmp_path / "soft.wav"], 8000)
+    error = soundfile.read(tmp_path / "soft.wav")[0] - voices[:, 0]
+    assert np.square(voices).mean() / np.square(error).mean() > 10**3
+
+
 def test_a_voice_that_would_clip_turns_all_down_alike(tmp_path):
     voices = np.array([[0.5, 0.2]] * 999 + [[-2.0, 0.1]])  # known at the last sample only
     paths = [tmp_path / "1.wav", tmp_path / "2.wav"]

@@ -100,6 +100,14 @@ def test_pesq_of_silence_is_missing_rather_than_an_error():
     assert np.isnan(perceptual("pesq", torch.zeros(8000, 2), torch.zeros(8000, 2), 8000))
 
 
+def test_stoi_of_too_little_speech_is_missing_rather_than_nothing():
+    pytest.importorskip("pystoi")
+    sources = torch.randn(24000, 2)
+    assert perceptual("stoi", sources, sources, 8000) == pytest.approx(1, abs=1e-3)
+    sources[2400:, 1] = 0  # 0.3 s
+    assert np.isnan(perceptual("stoi", sources, sources, 8000))
+
+
 def test_measures_without_their_package_or_rate_are_left_out(monkeypatch):
     monkeypatch.setattr(metrics, "find_spec", lambda name: name)
     assert perceptual_measures(8000) == ("pesq", "stoi")

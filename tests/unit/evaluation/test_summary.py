@@ -15,6 +15,7 @@ from sfsrnet_modules.evaluation.summary import (
     summarise,
 )
 from sfsrnet_modules.inference import SFSRNetSeparation
+from sfsrnet_modules.models.conditioning import Conditioning
 
 
 def results(values, ids=None) -> pd.DataFrame:
@@ -49,6 +50,11 @@ def test_pairing_takes_the_spread_of_the_items_away():
 def test_results_on_other_items_are_not_compared():
     with pytest.raises(ValueError, match="no id of the 2 items"):
         differences(results([1.0, 2.0]), results([1.0], ids=["other"]))
+    one, other = (results([1.0, 2.0]).assign(si_snr=[3.0, at]) for at in (4.0, 4.5))
+    with pytest.raises(ValueError, match="1 of 2 items that both name are other mixtures, the fi"):
+        differences(one, other)  # before separation they have 2.0 and 2.5 dB
+    with pytest.raises(ValueError, match="2 of 2 items that both name are other mixtures"):
+        differences(one.assign(duration=1.0), one.assign(duration=1.1))
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
@@ -84,7 +90,8 @@ def test_a_ghost_counts_as_loud_as_it_is_heard(model_folder):
     sources = torch.stack([voice, torch.zeros(4000)], dim=1)
     scores = evaluate(separator, [{"id": "alone", "mixture": voice, "sources": sources}])
     answer = separator.separate_batch(voice[None])
-    heard = score_silence(voice, sources, at_mixture_level(answer, voice[None])[0])["leak"]
+    audible = Conditioning(8000).audible(voice[None])
+    heard = score_silence(voice, sources, at_mixture_level(answer, audible)[0])["leak"]
     assert scores["leak"].item() == pytest.approx(heard, abs=1e-3)
     assert abs(score_silence(voice, sources, answer[0])["leak"] - heard) > 0.1
 

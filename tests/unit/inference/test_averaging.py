@@ -5,6 +5,7 @@ from torch import Tensor
 from sfsrnet_modules.common.mixture_level import at_mixture_level
 from sfsrnet_modules.inference import SFSRNetSeparation
 from sfsrnet_modules.inference.averaging import SHIFT, separate_twice
+from sfsrnet_modules.models.conditioning import Conditioning
 
 RATE = 8000  # Hz
 
@@ -33,9 +34,10 @@ def test_errors_that_hang_on_sign_or_place_are_halved(scales, tolerance):
 def test_the_interface_separates_twice_where_it_is_told(model_folder):
     separator = SFSRNetSeparation.from_hparams(model_folder)
     mixture = 0.1 * torch.randn(1, 8000)
-    once = at_mixture_level(separator.separate_batch(mixture), mixture)
+    level = Conditioning(RATE).audible(mixture)
+    once = at_mixture_level(separator.separate_batch(mixture), level)
     mirrored = -separator.separate_batch(-torch.nn.functional.pad(mixture, (200, 0)))[:, 200:]
-    mirrored = at_mixture_level(mirrored, mixture)
+    mirrored = at_mixture_level(mirrored, level)
     separator.twice = True
     both = separator.separate_batch(mixture)
     orders = [(once + mirrored) / 2, (once + mirrored.flip(2)) / 2]

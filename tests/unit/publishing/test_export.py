@@ -219,6 +219,21 @@ def test_an_older_export_is_replaced_whole(run, monkeypatch):
     assert names == ["README.md", "hyperparams.yaml", "model.safetensors"]
 
 
+def test_files_that_no_export_wrote_are_not_replaced(run):
+    folder = run.parent / "toy-8k"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    with pytest.raises(
+        SystemExit, match=r"README.md is of no exported model and would be replaced"
+    ):
+        export(run)
+    assert (folder / "README.md").read_text() == "mine"
+    kept = (run / "hyperparams.yaml").read_text()
+    with pytest.raises(SystemExit, match=r"hyperparams.yaml is of no exported model"):
+        main([str(run), "-o", str(run)])
+    assert (run / "hyperparams.yaml").read_text() == kept
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
