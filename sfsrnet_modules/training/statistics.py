@@ -28,7 +28,8 @@ class RunningStatistics:
 
     def __init__(self, model: nn.Module):
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        self.values = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
+        values = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
+        self.values = [value for value in values if value is not None]  # some have none
         self.kept: list[Tensor] = []
 
     def keep(self) -> None:
