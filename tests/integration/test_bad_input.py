@@ -2,8 +2,10 @@
 
 import logging
 import re
+from argparse import Namespace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import evaluate
@@ -182,6 +184,13 @@ def test_what_is_compared_with_is_kept_and_read(words, message, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["--data_folder", ".", "--compare", "a.csv", *words])
     assert message in capsys.readouterr().err
+
+
+def test_items_with_a_silent_source_have_no_bands_to_draw(capsys):
+    scores = pd.DataFrame({"duration": [1.0], "leak": [-30.0]}, index=["one-voice"])
+    evaluate.report(scores, None, Namespace(output=Path("results.csv"), bands=True))
+    printed = capsys.readouterr().out
+    assert "leak" in printed and "Picture" not in printed
 
 
 @pytest.mark.parametrize("words", [["none.wav"], ["README.md"], ["hparams"]])
