@@ -95,13 +95,14 @@ def _separate_tab(separator: SFSRNetSeparation) -> None:
 
 def _mix_tab(separator: SFSRNetSeparation) -> None:
     def run(first: str | None, second: str | None, difference: float, progress=gr.Progress()):  # noqa: B008
-        with _folder_and_messages(first, second) as (folder, _):
+        with _folder_and_messages(first, second) as (folder, notes):
             given = [_given(path, "Give two recordings first.") for path in (first, second)]
             progress(0.0, desc="Separating")
             paths, scores = _mix_and_separate(separator, given, difference, folder)
             picture = folder / "mixture_voices.png"
             draw(paths[0], paths[1:], separator.hparams.sample_rate, picture)
-            yield [*map(str, paths), str(picture), _scores_table(scores)]
+            told = "\n\n".join([_scores_table(scores), *notes])
+            yield [*map(str, paths), str(picture), told]
 
     gr.Markdown(HOW_TO_MIX)
     with gr.Row():

@@ -342,6 +342,7 @@ class SFSRNetSeparation(SepformerSeparation):
     def load_mixture(self, path: str | Path, savedir: str | Path | None = None) -> Tensor:
         """Read a recording as one channel at the model's rate, [1, T]."""
         with open_audio(self._fetch(path, savedir)) as file:
+            self._tell(file)
             mixture = np.concatenate(list(self._mixture(file)))  # [T]
         return torch.from_numpy(mixture)[None].to(self.device)
 

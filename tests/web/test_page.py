@@ -94,10 +94,11 @@ def page(server):
 
 @pytest.fixture
 def recordings(tmp_path) -> dict[str, Path]:
-    """Stereo of 44.1 kHz, two single voices, and a file that is no audio."""
+    """Stereo of 44.1 kHz, two single voices, one of them twice, and a file that is no audio."""
     rng = np.random.default_rng(0)
     first, second = (voice(pitch, 2.0, rng, 44100) for pitch in (100, 170))
-    sounds = {"meeting": np.stack([first, second], axis=1), "first": first, "second": second}
+    sounds = {"meeting": np.stack([first, second], axis=1), "second": second}
+    sounds |= {"first": np.stack([first, first], axis=1)}
     paths = {name: tmp_path / f"{name}.wav" for name in [*sounds, "notes"]}
     for name, sound in sounds.items():
         soundfile.write(paths[name], sound, 44100)
@@ -167,6 +168,7 @@ def test_two_recordings_are_mixed_and_scored(page, recordings, tmp_path):
     page.get_by_label("number input for Level of the first speaker").fill("6")
     page.get_by_role("button", name="Mix, separate and score").click()
     page.get_by_text("mean of both").wait_for()
+    assert page.get_by_text("first.wav: 2 channels averaged to one").is_visible()
     cells = page.locator("td").all_inner_texts()
     scores = [float(cell.split()[0]) for cell in cells if cell.endswith("dB")]
     assert scores[0] == pytest.approx(6, abs=0.7) and scores[3] == pytest.approx(-6, abs=0.7)
