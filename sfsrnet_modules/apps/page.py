@@ -78,7 +78,8 @@ def _separate_tab(separator: SFSRNetSeparation) -> None:
             voices = separator.separate_long(path, folder, progress=advance)
             progress(1.0, desc="Drawing")
             picture = folder / f"{path.stem}_voices.png"
-            draw(path, voices, separator.hparams.sample_rate, picture)
+            rows = {f"voice {i}": voice for i, voice in enumerate(voices, start=1)}
+            draw(path, rows, separator.hparams.sample_rate, picture)
             yield [*map(str, voices), str(picture), "\n\n".join(notes)]
 
     gr.Markdown(HOW_TO_SEPARATE)
@@ -99,8 +100,10 @@ def _mix_tab(separator: SFSRNetSeparation) -> None:
             given = [_given(path, "Give two recordings first.") for path in (first, second)]
             progress(0.0, desc="Separating")
             paths, scores = _mix_and_separate(separator, given, difference, folder)
+            mixture, first_voice, second_voice = paths
             picture = folder / "mixture_voices.png"
-            draw(paths[0], paths[1:], separator.hparams.sample_rate, picture)
+            rows = {"voice 1": first_voice, "voice 2": second_voice}
+            draw(mixture, rows, separator.hparams.sample_rate, picture)
             told = "\n\n".join([_scores_table(scores), *notes])
             yield [*map(str, paths), str(picture), told]
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -194,7 +194,9 @@ def separate(
     factor = took / max(seconds, 1e-3)
     logger.info(f"{path}: {seconds:.1f} s took {took:.1f} s, real-time factor {factor:.3f}")
     if plot:
-        draw(path, voices, separator.hparams.sample_rate, picture)
+        numbered = enumerate(separator.voice_paths(folder, name), start=1)
+        rows = {f"voice {i}": voice for i, voice in numbered if voice in voices}
+        draw(path, rows, separator.hparams.sample_rate, picture)
     return [*voices, *[picture][:plot]]
 
 
@@ -204,13 +206,15 @@ def _refuse_to_overwrite(paths: list[Path]) -> None:
             raise ValueError(f"{path} is there already: --force overwrites it")
 
 
-def draw(path: Path, voices: list[Path], model_rate: int, picture: Path) -> None:
-    """Draw a recording and its voices as spectrograms up to half the model's rate, or their own."""
+def draw(path: Path, voices: Mapping[str, Path], model_rate: int, picture: Path) -> None:
+    """Draw a recording and its voices as spectrograms up to half the model's rate, or their own.
+
+    The voices are named by what stands beside their rows.
+    """
     with open_audio(path) as file:
         seconds, rate = count_frames(path) / file.samplerate, min(model_rate, file.samplerate)
     rows = {"mixture": [_spectrogram(path, rate)]}
-    for voice in voices:
-        rows[f"voice {voice.stem.rpartition('_voice')[2]}"] = [_spectrogram(voice, rate)]
+    rows |= {name: [_spectrogram(voice, rate)] for name, voice in voices.items()}
     with whole_or_not_at_all([picture]) as (partial,):
         draw_grid(rows, seconds, rate, partial)
 

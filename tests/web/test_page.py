@@ -173,5 +173,8 @@ def test_two_recordings_are_mixed_and_scored(page, recordings, tmp_path):
     scores = [float(cell.split()[0]) for cell in cells if cell.endswith("dB")]
     assert scores[0] == pytest.approx(6, abs=0.7) and scores[3] == pytest.approx(-6, abs=0.7)
     assert scores[2] == pytest.approx(scores[1] - scores[0], abs=0.11)
-    page.locator("img[src*='mixture_voices']").wait_for()
+    picture = page.locator("img[src*='mixture_voices']")
+    picture.wait_for()
+    height = picture.evaluate("image => image.decode().then(() => image.naturalHeight)")
+    assert height > 600  # three rows of 264: the mixture and both voices
     assert downloaded(page, "first_voice.wav", tmp_path).frames == 16000

@@ -67,12 +67,26 @@ def test_files_without_a_voice_are_left_away_on_request(shell, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_picture_goes_no_higher_than_the_recording(tmp_path, monkeypatch):
+@pytest.fixture
+def drawn(monkeypatch) -> list[tuple]:
+    """What pictures are drawn of: rows, seconds, rate and file."""
     seen = []
     monkeypatch.setattr(separate, "draw_grid", lambda *a: (seen.append(a), a[3].touch()))
+    return seen
+
+
+def test_a_picture_names_the_voices_as_their_files(model_folder, tmp_path, drawn, monkeypatch):
+    separator = interface.SFSRNetSeparation.from_hparams(model_folder)
+    only = [noise(tmp_path / "a_voice2.wav")]  # the first held none
+    monkeypatch.setattr(separator, "separate_long", lambda *_, **__: only)
+    separate.separate(separator, noise(tmp_path / "a.wav"), tmp_path, force=True, plot=True)
+    assert list(drawn[0][0]) == ["mixture", "voice 2"]
+
+
+def test_a_picture_goes_no_higher_than_the_recording(tmp_path, drawn):
     path, voice = (noise(tmp_path / f"{name}.wav", rate=8000) for name in ("a", "a_voice2"))
-    separate.draw(path, [voice], 16000, tmp_path / "a.png")  # the first held none
-    rows, _, rate, _ = seen[0]
+    separate.draw(path, {"voice 2": voice}, 16000, tmp_path / "a.png")
+    rows, _, rate, _ = drawn[0]
     assert rate == 8000 and len(rows["mixture"][0]) == len(rows["voice 2"][0]) > 100
 
 
