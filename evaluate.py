@@ -129,6 +129,18 @@ def report_sources(scores: pd.DataFrame, mixtures: pd.DataFrame) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
+    parser = _parser()
+    args = parser.parse_args(at_home(arguments))
+    if not args.output.suffix:  # the name without one is a folder's, of manifests
+        args.output = args.output.with_suffix(".csv")
+    if args.compare is not None and args.conditions:
+        parser.error("--compare is for one set of mixtures, --conditions makes several")
+    if args.compare is not None and args.output.resolve() == Path(args.compare).resolve():
+        parser.error(f"the results would replace {args.compare}: give another name with -o")
+    return args
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Score a model on the mixtures of a manifest.")
     add = parser.add_argument
     add("--model", default=DEFAULT_MODEL, help="exported model folder (default: %(default)s)")
@@ -170,14 +182,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="processes that score, the other cores separate (default: %(default)s)",
     )
     add("--device", type=device_name, help="cpu, cuda:0, ...; default: what there is")
-    args = parser.parse_args(at_home(arguments))
-    if not args.output.suffix:  # the name without one is a folder's, of manifests
-        args.output = args.output.with_suffix(".csv")
-    if args.compare is not None and args.conditions:
-        parser.error("--compare is for one set of mixtures, --conditions makes several")
-    if args.compare is not None and args.output.resolve() == Path(args.compare).resolve():
-        parser.error(f"the results would replace {args.compare}: give another name with -o")
-    return args
+    return parser
 
 
 if __name__ == "__main__":

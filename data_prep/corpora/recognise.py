@@ -76,49 +76,22 @@ def prepare(
     if mode not in ("min", "max"):
         raise ValueError(f"mode is {mode}: set it to min or max")
     corpus = recognise(Path(data_folder), lists)
+    common = data_folder, output_folder, sample_rate, num_spks
     if corpus == "wsj0mix":
         if mixture != "clean":
             raise ValueError(
                 f"mixture is {mixture}, WSJ0-mix is clean: leave mixture away, or use LibriMix"
             )
-        wsj0mix.prepare(data_folder, output_folder, sample_rate, num_spks, mode, lists, test_only)
+        wsj0mix.prepare(*common, mode, lists, test_only)
     elif corpus in ("wham", "whamr"):
         rooms = Acoustics(sample_rate) if acoustics is None else acoustics
-        wham.prepare(
-            data_folder,
-            output_folder,
-            sample_rate,
-            num_spks,
-            mode,
-            mixture,
-            rooms.target,
-            rooms.rooms is not None,
-        )
+        wham.prepare(*common, mode, mixture, rooms.target, rooms.rooms is not None)
     elif corpus == "librimix":
-        librimix.prepare(
-            data_folder,
-            output_folder,
-            sample_rate,
-            num_spks,
-            mode,
-            mixture,
-            train_part,
-            lists,
-            noise_folder,
-            test_only,
-        )
+        librimix.prepare(*common, mode, mixture, train_part, lists, noise_folder, test_only)
     else:
         speech = listed if corpus == "listed" else folder
-        speech.prepare(
-            data_folder,
-            output_folder,
-            sample_rate,
-            num_spks,
-            seed,
-            num_valid=num_valid,
-            num_test=num_test,
-            test_only=test_only,
-        )
+        numbers = {"num_valid": num_valid, "num_test": num_test}
+        speech.prepare(*common, seed, **numbers, test_only=test_only)
     if acoustics is not None and not test_only:
         acoustics.prepare(Path(output_folder), data_folder)
     shared_speakers.warn_of_shared(output_folder)
@@ -260,6 +233,22 @@ def train_set(
             packs,
             source_weights,
         )
+    own = manifests / "train.csv"
+    _check_fixed(own, speed, acoustics, turns)
+    if acoustics is not None:
+        acoustics.warn_of_silence(manifests)
+    return CroppedMixtures(
+        own, sample_rate, num_spks, data_root, noise_root, num_items, segment, seed
+    )
+
+
+def _check_fixed(
+    manifest: Path,
+    speed: tuple[float, float] | None,
+    acoustics: Acoustics | None,
+    turns: Turns | None,
+) -> None:
+    """Stop where the corpus's own mixtures can't be trained on, or can't be had as asked for."""
     if acoustics is not None and acoustics.rooms is not None:
         raise ValueError(
             f"rooms is {acoustics.rooms}: they are drawn for new mixtures only, set it to null or "
@@ -272,23 +261,11 @@ def train_set(
             "fewer_voices and pause_share are for new mixtures only: leave them away, or leave "
             "dynamic_mixing on"
         )
-    if not (manifests / "train.csv").is_file():
+    if not manifest.is_file():
         raise ValueError(
             "This corpus has no training mixtures of its own: leave dynamic_mixing on, or use "
             "WSJ0-mix or LibriMix"
         )
-    if acoustics is not None:
-        acoustics.warn_of_silence(manifests)
-    return CroppedMixtures(
-        manifests / "train.csv",
-        sample_rate,
-        num_spks,
-        data_root,
-        noise_root,
-        num_items,
-        segment,
-        seed,
-    )
 
 
 def _of_lists(lists: Path) -> str:

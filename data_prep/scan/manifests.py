@@ -81,9 +81,9 @@ def write(output_folder: Path, tables: dict[str, pd.DataFrame], state: dict) -> 
     for name, table in tables.items():
         write_whole(output_folder / name, table.to_csv(index=False).encode())
         hours = table["duration"].sum() / 3600
-        speakers = pd.unique(table.filter(like="speaker").to_numpy().ravel())
         message = "%s: %d items, %.2f h, %d speakers"
-        logger.info(message, output_folder / name, len(table), hours, len(speakers))
+        num_speakers = len(speakers_in(table))
+        logger.info(message, output_folder / name, len(table), hours, num_speakers)
     state = {**state, "version": VERSION, "manifests": list(tables)}
     write_whole(output_folder / STATE, json.dumps(state, indent=2).encode())
 

@@ -3,24 +3,27 @@
 
 REQUEUE=75 # exit code of train.py that was told to stop: everything is saved, run it again
 
+# Run a command once on each node.
+on_nodes() {
+    srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "$@"
+}
+
 # Copy $DATA, a folder or a .tar, to the local disk of each node, once; the path there in $copy.
 stage() {
     copy="${SLURM_TMPDIR:-${TMPDIR:-/tmp}/sfsrnet-$SLURM_JOB_ID}/data"
     # shellcheck disable=SC2016 # expanded on the nodes
-    srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
-        bash -euc '
-            [ -d "$2" ] && exit # the job was requeued to this node
-            rm -rf "$2.part" && mkdir -p "$2.part"
-            if [ -d "$1" ]; then cp -rL --preserve=timestamps "$1/." "$2.part"; else tar -xf "$1" -C "$2.part"; fi
-            mv "$2.part" "$2"
-        ' stage "$DATA" "$copy"
+    on_nodes bash -euc '
+        [ -d "$2" ] && exit # the job was requeued to this node
+        rm -rf "$2.part" && mkdir -p "$2.part"
+        if [ -d "$1" ]; then cp -rL --preserve=timestamps "$1/." "$2.part"; else tar -xf "$1" -C "$2.part"; fi
+        mv "$2.part" "$2"
+    ' stage "$DATA" "$copy"
 }
 
 # Remove the copies, where they do not lie in a folder that SLURM removes itself.
 unstage() {
     [ -n "${copy:-}" ] && [ -z "${SLURM_TMPDIR:-}" ] || return 0
-    srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
-        rm -rf "${copy%/data}"
+    on_nodes rm -rf "${copy%/data}"
 }
 
 # Run a command; tell it to stop when SLURM says so (#SBATCH --signal), then requeue the job.

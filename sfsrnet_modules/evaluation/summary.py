@@ -17,8 +17,8 @@ from sfsrnet_modules.inference import SFSRNetSeparation
 CONFIDENCE = 0.95
 RESAMPLES = 2000  # of the bootstrap: its ends move by about 1 % of the interval's width
 SEED = 0  # of the bootstrap, so that a figure can be printed again
-# s of duration, dB before separation: at two rates a mixture is not quite the same
-SAME = 0.005, 0.5
+# s, dB: at two rates a mixture is not quite the same
+SAME = pd.Series({"duration": 0.005, "unprocessed": 0.5})
 
 
 def evaluate(
@@ -172,12 +172,8 @@ def differences(scores: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
             f"no id of the {len(scores)} items is among the {len(others)} to compare with: "
             "compare results on the same manifest"
         )
-    both = [results.loc[shared] for results in (scores, others)]
-    other = pd.Series(False, shared)
-    for known_by, near in zip((_duration, _unprocessed), SAME, strict=True):
-        one, two = map(known_by, both)
-        if one is not None and two is not None:
-            other |= (one - two).abs() > near
+    one, two = (_known_by(results.loc[shared]) for results in (scores, others))
+    other = (one - two).abs().gt(SAME).any(axis=1)  # a column that either lacks tells nothing
     if other.any():
         raise ValueError(
             f"{other.sum()} of {len(shared)} items that both name are other mixtures, the first "
@@ -187,14 +183,12 @@ def differences(scores: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return summarise(scores.loc[shared, columns] - others.loc[shared, columns])
 
 
-def _duration(results: pd.DataFrame) -> pd.Series | None:
-    return results.get("duration")
-
-
-def _unprocessed(results: pd.DataFrame) -> pd.Series | None:
-    """SI-SNR of the mixtures themselves, by which they are known again."""
-    known = {"si_snr", "si_snr_i"} <= set(results)
-    return results["si_snr"] - results["si_snr_i"] if known else None
+def _known_by(results: pd.DataFrame) -> pd.DataFrame:
+    """What does not hang on the model: the mixtures' duration, and SI-SNR before separation."""
+    known = results.filter(["duration"])
+    if {"si_snr", "si_snr_i"} <= set(results):
+        known = known.assign(unprocessed=results["si_snr"] - results["si_snr_i"])
+    return known
 
 
 def read_results(path: str | os.PathLike) -> pd.DataFrame:

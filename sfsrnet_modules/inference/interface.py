@@ -147,11 +147,6 @@ class SFSRNetSeparation(SepformerSeparation):
         With ``all_estimates`` those after earlier blocks come first; `block` is that of
         :meth:`separate_batch`.
         """
-        if mix.dim() != 2 or not mix.shape[1]:
-            raise ValueError(
-                f"the mixture has shape {tuple(mix.shape)}; expected [batch, samples]: mix its "
-                "channels to one, or add the batch axis with mixture[None]"
-            )
         if not mix.isfinite().all():
             raise ValueError(
                 f"{(~mix.isfinite()).sum()} of the mixture's {mix.numel()} samples are NaN or "

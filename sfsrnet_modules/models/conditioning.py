@@ -55,7 +55,13 @@ class Conditioning(nn.Module):
             [B, T].
         gain : torch.Tensor
             What each item was multiplied by, [B, 1].
+
+        Raises
+        ------
+        ValueError
+            Where the mixture has another shape, or no samples.
         """
+        check_shape(mixture)
         # float64: onnxruntime adds up one sample after the other
         mixture = mixture - mixture.mean(1, keepdim=True, dtype=torch.float64).float()
         mixture = mixture - self._below_cutoff(mixture)
@@ -76,3 +82,12 @@ class Conditioning(nn.Module):
             low, self.stride * self.low_pass, stride=self.stride
         )  # [B, 1, T']
         return back[:, 0, reach : reach + mixture.shape[1]]
+
+
+def check_shape(mixture: Tensor) -> None:
+    """Stop where `mixture` is not [B, T], or has no samples."""
+    if mixture.dim() != 2 or not mixture.shape[1]:
+        raise ValueError(
+            f"the mixture has shape {tuple(mixture.shape)}; expected [batch, samples]: "
+            "mix its channels to one, or add the batch axis with mixture[None]"
+        )

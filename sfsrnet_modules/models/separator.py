@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfsrnet_modules.common.precision import in_float32
+from sfsrnet_modules.models.conditioning import check_shape
 from sfsrnet_modules.models.cpu import linear
 from sfsrnet_modules.models.filterbank import begin_as_sines
 from sfsrnet_modules.models.stft import add_frames
@@ -114,11 +115,7 @@ class MaskSeparator(nn.Module):
         return F.pad(sources, (0, num_samples - sources.shape[3])).mT  # [E, B, T, C]
 
     def _check(self, mixture: Tensor) -> None:
-        if mixture.dim() != 2:
-            raise ValueError(
-                f"the mixture has shape {tuple(mixture.shape)}; expected [batch, samples]: "
-                "mix its channels to one, or add the batch axis with mixture[None]"
-            )
+        check_shape(mixture)
         frame = self.encoder.conv1d.kernel_size[0]
         if mixture.shape[1] < frame:
             raise ValueError(

@@ -310,21 +310,22 @@ class Separation(sb.Brain):
         limit = self.max_grad_norm if self.max_grad_norm > 0 else float("inf")  # as SpeechBrain's
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         self.figures.add(self.optimizer_step + 1, {"grad_norm": norm})
-        self.statistics.put_back_unless(norm.isfinite())
+        finite = norm.isfinite()
+        self.statistics.put_back_unless(finite)
         if self.skip_nonfinite_grads and not self.scaler.is_enabled():
-            self._step_if_finite(norm)
+            self._step_if(finite)
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
 
-    def _step_if_finite(self, norm: Tensor) -> None:
+    def _step_if(self, finite: Tensor) -> None:
         if self.optimizer.param_groups[0].get("fused"):
             # what it asks the device for, whatever scales its gradients
-            self.optimizer.found_inf = (~norm.isfinite()).float()
+            self.optimizer.found_inf = (~finite).float()
             self.optimizer.step()
-        elif norm.isfinite():  # asked by the host
+        elif finite:  # asked by the host
             self.optimizer.step()
 
     def on_fit_batch_end(

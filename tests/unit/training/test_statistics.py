@@ -16,7 +16,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: torch.Tensor
     brain.scaler = torch.amp.GradScaler(enabled=False)
     brain.skip_nonfinite_grads, brain.figures = True, Figures()
     brain.statistics = RunningStatistics(model)
-    brain._step_if_finite = lambda norm: Separation._step_if_finite(brain, norm)
+    brain._step_if = lambda finite: Separation._step_if(brain, finite)
     brain.statistics.keep()
     model(batch).square().sum().backward()
     Separation.optimizers_step(brain)
