@@ -38,7 +38,6 @@ def run(arguments: list[str]) -> None:
     with distributed.ending_together():
         sb.create_experiment_directory(output)
     distributed.check_shared(output)
-    distributed.on_main(save_hparams, output, hparams_file, overrides)
     corpus = hparams["corpus"]
     distributed.on_main(corpus.prepare)
     with distributed.ending_together():
@@ -49,6 +48,7 @@ def run(arguments: list[str]) -> None:
         brain = Separation(
             hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"]
         )
+    distributed.on_main(save_hparams, output, hparams_file, overrides)  # now that all of it fits
 
     brain.fit(
         hparams["epoch_counter"],

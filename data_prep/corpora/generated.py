@@ -21,6 +21,7 @@ def generated_part(
     sample_rate: int,
     output_folder: Path,
     measure: str = "rms",
+    mode: str = "min",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read one part of a corpus, such as ``tr/{mix,s1,s2}``.
 
@@ -42,6 +43,9 @@ def generated_part(
         Where the scan's findings and a long list of problems are written.
     measure : str
         Of the sources' levels, see ``data_prep.mixing.levels``.
+    mode : str
+        "max": zeros at a source's end are padding, which counts neither as its duration nor for its
+        level.
 
     Returns
     -------
@@ -53,8 +57,9 @@ def generated_part(
     Raises
     ------
     ValueError
-        No mixtures, or files that are missing or broken: all are named.
+        No mixtures, mixtures of more sources, or files that are missing or broken: all are named.
     """
+    _check_sources(part, mixtures, len(sources))
     stems = sorted(path.stem for path in (part / mixtures).glob("[!.]*.wav"))
     if not stems:
         raise ValueError(f"No wav files in {part / mixtures}: the generated corpus is incomplete")
@@ -62,7 +67,9 @@ def generated_part(
     names = {f: [str(place / f / f"{stem}.wav") for stem in stems] for f in (mixtures, *sources)}
     mixed = scan(data_folder, names[mixtures], sample_rate, str, folder=output_folder)
     listed = [name for folder in sources for name in names[folder]]
-    files = scan(data_folder, listed, sample_rate, str, measure, folder=output_folder)
+    files = scan(
+        data_folder, listed, sample_rate, str, measure, folder=output_folder, padded=mode == "max"
+    )
     together = pd.concat([mixed, files], ignore_index=True)
     require_usable(
         together, sample_rate, output_folder, "generate the corpus again, or complete the copy"
@@ -80,6 +87,15 @@ def generated_part(
         )
         logger.warning(message, num_unknown, len(stems), part, stems[0])
     return table, files
+
+
+def _check_sources(part: Path, mixtures: str, num_spks: int) -> None:
+    """Stop at mixtures of more sources; "single" ones leave the others of a pair out."""
+    if "single" not in mixtures and (part / f"s{num_spks + 1}").is_dir():
+        raise ValueError(
+            f"{part} holds mixtures of more than {num_spks} sources: set num_spks to their number, "
+            f"or data_folder to mixtures of {num_spks}"
+        )
 
 
 def _by_name(of: Callable[[str], list[str]], names: list[list[str]]) -> list[list[str]]:

@@ -102,7 +102,9 @@ def prepare(
         folder = published.find_generated(
             data_folder, path, next(iter(parts.values())), "LibriMix", "LibriSpeech"
         )
-        make = partial(_from_generated, data_folder, folder, parts, sample_rate, mixture, num_spks)
+        make = partial(
+            _from_generated, data_folder, folder, parts, sample_rate, mode, mixture, num_spks
+        )
         visible = f"mix_{mixture}/[!.]*.wav"
         names = [p for part in parts.values() for p in (folder / part).glob(visible)]
         names = sorted(str(path.relative_to(data_folder)) for path in names)
@@ -155,6 +157,7 @@ def _from_generated(
     folder: Path,
     parts: dict[str, str],
     sample_rate: int,
+    mode: str,
     mixture: str,
     num_spks: int,
     output_folder: Path,
@@ -171,6 +174,7 @@ def _from_generated(
             sample_rate,
             output_folder,
             "lufs" if name == "train.csv" else "rms",
+            mode,
         )
     if "train.csv" not in parts:
         return tables

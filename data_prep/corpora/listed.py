@@ -117,12 +117,25 @@ def split(pool: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _read(data_folder: Path) -> pd.DataFrame:
     listed = pd.read_csv(data_folder / MANIFEST, dtype=str, keep_default_na=False)
+    listed["path"] = [_relative(path, data_folder) for path in listed["path"]]
     manifests.check_ids(listed["path"], MANIFEST)
     for column in ("source", "licence"):
         listed[column] = listed.get(column, "").replace("", "unknown")
     shared = listed.groupby("speaker")["source"].transform("nunique") > 1
     listed["speaker"] = listed["speaker"].mask(shared, listed["source"] + "/" + listed["speaker"])
     return listed.set_index("path")[["source", "licence", "speaker"]]
+
+
+def _relative(path: str, data_folder: Path) -> str:
+    if not os.path.isabs(path):
+        return path
+    try:
+        return str(Path(path).relative_to(data_folder.absolute()))
+    except ValueError as error:
+        raise ValueError(
+            f"{data_folder / MANIFEST} lists {path}, which is not in that folder: paths are "
+            "relative to it"
+        ) from error
 
 
 def _scan(

@@ -19,7 +19,9 @@ LIST_SUFFIXES = (".txt", ".csv")
 # --- Finding ------------------------------------------------------------------------------------
 
 
-def find_generated(data_folder: Path, path: Path, part: str, corpus: str, itself: str) -> Path:
+def find_generated(
+    data_folder: Path, path: Path, part: str, corpus: str, itself: str | None = None
+) -> Path:
     """Find the folder of a corpus's parts under any folder above it.
 
     Arguments
@@ -27,26 +29,36 @@ def find_generated(data_folder: Path, path: Path, part: str, corpus: str, itself
     data_folder : Path
         ``path``, or a folder on the way down to it.
     path : Path
-        Where the parts are, from the top of the corpus.
+        Where the parts are, from the top of the corpus; its last folder is the mode.
     part : str
         Folder that is to be in it.
     corpus, itself : str
-        Names of the mixtures and of the speech that they are made of, for the message.
+        Names of the mixtures and of the speech that they are made of, where lists of it are
+        published, for the message.
 
     Raises
     ------
     ValueError
-        There is none.
+        There is none, or one of the other mode.
     """
     for i in range(len(path.parts) + 1):
         folder = data_folder.joinpath(*path.parts[i:])
         if (folder / part).is_dir():
+            _check_mode(folder.absolute().name, path.name)
             return folder
+    otherwise = f", or to {itself} itself and lists to the published lists" if itself else ""
     raise ValueError(
         f"No {path}/{part} in {data_folder}: set data_folder to generated {corpus} folders of that "
-        f"rate, mode, part and number of speakers, or to {itself} itself and lists to the "
-        "published lists"
+        f"rate, mode, part and number of speakers{otherwise}"
     )
+
+
+def _check_mode(name: str, mode: str) -> None:
+    if name in {"min", "max"} - {mode}:
+        raise ValueError(
+            f"mode is {mode}, data_folder leads to mixtures of mode {name}: set mode to {name}, or "
+            f"data_folder to those of {mode}"
+        )
 
 
 def find_lists(lists: Path, pattern: str) -> list[Path]:

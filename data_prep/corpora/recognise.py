@@ -89,6 +89,11 @@ def prepare(
     elif corpus == "librimix":
         librimix.prepare(*common, mode, mixture, train_part, lists, noise_folder, test_only)
     else:
+        if (mixture, mode) != ("clean", "min"):
+            raise ValueError(
+                f"mixture is {mixture} and mode {mode}: both are for WSJ0-mix, LibriMix and WHAM!, "
+                "leave them away (noise_folder and rooms are for any folder of speech)"
+            )
         speech = listed if corpus == "listed" else folder
         numbers = {"num_valid": num_valid, "num_test": num_test}
         speech.prepare(*common, seed, **numbers, test_only=test_only)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from speechbrain.utils.logger import get_logger
 
+from data_prep.corpora import published
 from data_prep.corpora.generated import generated_part, longest_cuts
 from data_prep.corpora.wsj0mix import speakers_of, utterances_of
 from data_prep.scan import manifests
@@ -66,7 +67,8 @@ def prepare(
         A folder is not what it should be, or files are missing or broken: all are named.
     """
     data_folder, output_folder = Path(data_folder), Path(output_folder)
-    folder = find_generated(data_folder, sample_rate, mode)
+    place = Path(f"wav{sample_rate // 1000}k", mode)
+    folder = published.find_generated(data_folder, place, PARTS["train.csv"], "WHAM! or WHAMR!")
     room = _check_mixture(folder, mixture, num_spks, target)
     source = "_anechoic" if room and target == "dry" else room
     if room == "_reverb" and not in_rooms:
@@ -74,7 +76,7 @@ def prepare(
             "New mixtures of dynamic mixing are dry, those of the corpus are not: "
             "set rooms to a folder, or dynamic_mixing to False"
         )
-    make = partial(_tables, data_folder, folder, sample_rate, num_spks, mixture, source)
+    make = partial(_tables, data_folder, folder, sample_rate, num_spks, mode, mixture, source)
     names = sorted(folder.glob(f"*/mix_{mixture}/[!.]*.wav"))
     state = {"corpus": "wham", "sample_rate": sample_rate, "num_spks": num_spks, "mode": mode}
     state |= {"mixture": mixture, "source": source}
@@ -86,25 +88,6 @@ def prepare(
     tables = make(output_folder)
     manifests.expect(tables, PUBLISHED, "WHAMR!" if room else "WHAM!")
     manifests.write(output_folder, tables, state)
-
-
-def find_generated(data_folder: Path, sample_rate: int, mode: str) -> Path:
-    """Find the folder with tr, cv and tt at or below a folder.
-
-    Raises
-    ------
-    ValueError
-        There is none of that rate and mode.
-    """
-    path = Path(f"wav{sample_rate // 1000}k", mode)
-    for i in range(len(path.parts) + 1):
-        folder = data_folder.joinpath(*path.parts[i:])
-        if (folder / "tr").is_dir():
-            return folder
-    raise ValueError(
-        f"No {path}/tr in {data_folder}: set data_folder to generated WHAM! or WHAMR! folders of "
-        "that sample_rate and mode"
-    )
 
 
 def _check_mixture(folder: Path, mixture: str, num_spks: int, target: str) -> str:
@@ -134,6 +117,7 @@ def _tables(
     folder: Path,
     sample_rate: int,
     num_spks: int,
+    mode: str,
     mixture: str,
     source: str,
     output_folder: Path,
@@ -144,6 +128,7 @@ def _tables(
         speakers_of=speakers_of,
         sample_rate=sample_rate,
         output_folder=output_folder,
+        mode=mode,
     )
     tables = {}
     for name, part in PARTS.items():

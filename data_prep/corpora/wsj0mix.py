@@ -85,7 +85,7 @@ def prepare(
         folder = published.find_generated(
             data_folder, path, f"{next(iter(parts.values()))}/mix", "WSJ0-mix", "WSJ0"
         )
-        make = partial(_from_generated, data_folder, folder, parts, sample_rate, num_spks)
+        make = partial(_from_generated, data_folder, folder, parts, sample_rate, num_spks, mode)
         names = [p for part in parts.values() for p in (folder / part).glob("mix/[!.]*.wav")]
         names = sorted(str(path.relative_to(data_folder)) for path in names)
     else:
@@ -108,13 +108,21 @@ def _from_generated(
     parts: dict[str, str],
     sample_rate: int,
     num_spks: int,
+    mode: str,
     output_folder: Path,
 ) -> dict[str, pd.DataFrame]:
     sources = [f"s{c + 1}" for c in range(num_spks)]
     tables, files = {}, {}
     for name, part in parts.items():
         tables[name], files[name] = generated_part(
-            data_folder, folder / part, "mix", sources, speakers_of, sample_rate, output_folder
+            data_folder,
+            folder / part,
+            "mix",
+            sources,
+            speakers_of,
+            sample_rate,
+            output_folder,
+            mode=mode,
         )
     if "train.csv" not in parts:
         return tables

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from data_prep.mixing.rooms import Rooms
 from data_prep.mixing.speed import speeds
 from data_prep.mixing.turns import Turns
 
+ROUNDS = 10  # through all speakers, whose crops may be pauses, until there are enough voices
 GAP = 0.1  # s of silence between the short utterances that fill a segment: a short natural pause
 
 
@@ -135,7 +137,7 @@ class DynamicMixing(EpochDataset):
         Raises
         ------
         OSError
-            Fewer than ``num_spks`` speakers can be read at all.
+            Fewer than ``num_spks`` speakers can be read at all, or nearly all they have are pauses.
         """
         self.check_index(index)
         epoch = self.epoch
@@ -172,7 +174,10 @@ class DynamicMixing(EpochDataset):
         levels_db = draw_levels_db(rng, self.num_spks, self.pool.measure)
         speakers = []
         voices = np.empty((self.num_spks, self.num_samples), np.float32)  # [C, T]
-        for speaker in self.pool.draw_speakers(rng):
+        rounds = (self.pool.draw_speakers(rng) for _ in range(ROUNDS))
+        for speaker in chain.from_iterable(rounds):
+            if speaker in speakers:
+                continue
             speed = self.speeds[rng.integers(len(self.speeds))]
             level_db = levels_db[len(speakers)]
             voice = self.pool.draw(rng, speaker, self.num_samples, level_db, speed)  # [T]
@@ -182,6 +187,6 @@ class DynamicMixing(EpochDataset):
             if len(speakers) == self.num_spks:
                 return speakers, voices
         raise OSError(
-            f"Fewer than {self.num_spks} speakers of {self.pool.manifest} can be read: "
-            "check data_folder, or prepare the data again"
+            f"Fewer than {self.num_spks} speakers of {self.pool.manifest} can be read, or nearly "
+            "all they have are pauses: check data_folder, prepare the data again, or raise segment"
         )

@@ -267,7 +267,7 @@ def read_row_noise(row: Mapping, sample_rate: int, begin: int, num_samples: int)
             noise = coloured(np.random.default_rng(int(row["seed_noise"])), length)
         else:
             noise = _read_babble(row["wav_noise"].split("|"), sample_rate, length)
-        return noise[begin : begin + num_samples] * np.float32(row.get("gain_noise", 1.0))
+        return noise[begin : begin + num_samples] * np.float32(_number(row, "gain_noise", 1.0))
     return _read_part(row, sample_rate, begin, num_samples, "noise")
 
 
@@ -290,15 +290,21 @@ def _read_part(
         return _read_turns(row, sample_rate, begin, num_samples, name)
     if not row[f"wav_{name}"]:
         return np.zeros(num_samples, np.float32)
-    length = round(float(row.get(f"duration_{name}", row["duration"])) * sample_rate)
-    start = float(row.get(f"start_{name}", 0.0)) + begin / sample_rate
+    length = round(_number(row, f"duration_{name}", row["duration"]) * sample_rate)
+    start = _number(row, f"start_{name}", 0.0) + begin / sample_rate
     wanted = max(min(num_samples, length - begin), 0)
     part = np.zeros(num_samples, np.float32)  # [T]
     if wanted:
         end = row.get(f"end_{name}")
         read = partial(read_noise, end=int(end)) if end else read_audio
         part[:wanted] = read(row[f"wav_{name}"], sample_rate, start, wanted)
-    return part * np.float32(row.get(f"gain_{name}", 1.0))
+    return part * np.float32(_number(row, f"gain_{name}", 1.0))
+
+
+def _number(row: Mapping, key: str, default: float) -> float:
+    """What a cell holds, or `default` where it is empty or not there."""
+    value = row.get(key, "")
+    return float(default if value == "" else value)
 
 
 def _read_turns(

@@ -29,6 +29,7 @@ def scan(
     measure: str = "rms",
     root_name: str = "data_root",
     folder: Path | None = None,
+    padded: bool = False,
 ) -> pd.DataFrame:
     """Decode every file once, in parallel; a scan that was stopped goes on where it was.
 
@@ -47,6 +48,8 @@ def scan(
         What stands for ``root`` in the paths of the table, after a ``$``.
     folder : Path, optional
         Where the scan's findings are kept, see ``data_prep.scan.scanned``.
+    padded : bool
+        Leave the zeros at a file's end out of its duration and level.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def scan(
     """
     # Threads, as libsndfile decodes without Python's lock: nothing to fork or to pickle.
     with Scanned(folder) as scanned:
-        scan_one = partial(scan_file, root, sample_rate, measure, scanned)
+        scan_one = partial(scan_file, root, sample_rate, measure, scanned, padded=padded)
         files = thread_map(scan_one, names, desc="Scanning", unit="file")
     for row in files:
         row |= {"speaker": speaker_of(row["ID"]), "wav": f"${root_name}/{row['ID']}"}
@@ -64,16 +67,18 @@ def scan(
     return pd.DataFrame(files, columns=[*columns, "speaker", "wav", "problem"])
 
 
-def scan_file(root: Path, sample_rate: int, measure: str, scanned: Scanned, name: str) -> dict:
+def scan_file(
+    root: Path, sample_rate: int, measure: str, scanned: Scanned, name: str, padded: bool = False
+) -> dict:
     """Measure one file, unless that was done: a row of ``scan``."""
     row = {"ID": name, "duration": 0.0, "sample_rate": 0, "level_db": -np.inf, "channels": 0}
     row |= {"measure": measure, "problem": _name_problem(name)}
-    question = f"{measure} at {sample_rate} Hz"
+    question = f"{measure} at {sample_rate} Hz" + " without padding" * padded
     if not row["problem"]:
         try:
             facts = scanned.get(root / name, question)
             if facts is None:
-                facts = _measure(root / name, sample_rate, measure)
+                facts = _measure(root / name, sample_rate, measure, padded)
         except FileNotFoundError:
             row["problem"] = "missing"
         except OSError:
@@ -157,20 +162,26 @@ def _name_problem(name: str) -> str:
     return ""
 
 
-def _measure(path: Path, sample_rate: int, measure: str) -> dict:
+def _measure(path: Path, sample_rate: int, measure: str, padded: bool) -> dict:
     if not path.exists():
         raise FileNotFoundError(path)
     with open_audio(path) as file:
-        energy, blocks = 0.0, []
+        energy, blocks, num_frames, end = 0.0, [], 0, 0
         for block in file.read_blocks("float64"):  # [frames, channels]
             energy += float(np.square(block[:, 0]).sum())
             if measure == "lufs":
                 blocks.append(block[:, 0])
+            loud = np.flatnonzero(block[:, 0])
+            end = num_frames + loud[-1] + 1 if len(loud) else end
+            num_frames += len(block)
+        num_frames = int(end) if padded else num_frames
         with np.errstate(divide="ignore"):
-            rms_db = float(10 * np.log10(energy / max(file.frames_read, 1)))
-        level_db = loudness(np.concatenate(blocks), file.samplerate) if blocks else rms_db
+            rms_db = float(10 * np.log10(energy / max(num_frames, 1)))
+        level_db = rms_db
+        if blocks:
+            level_db = loudness(np.concatenate(blocks)[:num_frames], file.samplerate)
         problem = _problem(file, rms_db, level_db, sample_rate)
-        duration = file.frames_read / file.samplerate
+        duration = num_frames / file.samplerate
         facts = {"duration": duration, "sample_rate": file.samplerate, "channels": file.channels}
     return {**facts, "level_db": round(level_db, 4), "problem": problem}
 

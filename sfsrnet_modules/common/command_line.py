@@ -17,8 +17,7 @@ import torch
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
-LISTS = ("jit_module_keys", "compile_module_keys")  # run options with any number of values
-RUN_OPTIONS = {*HELP_TEXTS, *LISTS}
+RUN_OPTIONS = set(HELP_TEXTS)
 FLAGS = {field.name for field in fields(RunOptions) if field.default is False} & RUN_OPTIONS
 SWITCHES = {"true": True, "false": False}
 LAUNCHED = (
@@ -26,6 +25,18 @@ LAUNCHED = (
     "by its environment who it is"
 )
 OLD_LAUNCHERS = ("distributed_launch", "local_rank", "local-rank")
+UNUSED = (
+    "--{} would change nothing: --compile makes one graph of the whole step, of fixed shapes, and "
+    "several GPUs are for torchrun or srun; leave it away"
+)
+OF_OTHERS = (
+    "jit",
+    "jit_module_keys",
+    "compile_module_keys",
+    "compile_using_fullgraph",
+    "compile_using_dynamic_shape_tracing",
+    "data_parallel_backend",
+)
 POSITIVE = ("batch_size", "blocks", "segment", "items_per_epoch", "grad_accumulation_factor")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?\.inf", re.I)
 
@@ -67,9 +78,9 @@ def parse_arguments(arguments: list[str]) -> tuple[str, RunOptions, dict[str, st
         )
     hparams_file, *words = arguments
     options = pairs(words)
-    for key in OLD_LAUNCHERS:
-        if key in options:
-            raise ValueError(LAUNCHED.format(key))
+    for keys, message in ((OLD_LAUNCHERS, LAUNCHED), (OF_OTHERS, UNUSED)):
+        for key in options.keys() & set(keys):
+            raise ValueError(message.format(key))
     run_options = {key: options.pop(key) for key in list(options) if key in RUN_OPTIONS}
     overrides = {key: _as_yaml(_one_value(key, values)) for key, values in options.items()}
     for key in POSITIVE:
@@ -149,7 +160,7 @@ def _run_opts(hparams_file: str, options: dict[str, list[str]]) -> RunOptions:
                 off[key] = False
                 continue
             values = []
-        elif key not in LISTS:
+        else:
             values = [_one_value(key, values)]
         words += [f"--{key}", *values]
     said = StringIO()
@@ -179,7 +190,7 @@ def _switch(key: str, values: list[str]) -> bool:
     return SWITCHES[value.lower()]
 
 
-def check_kinds(overrides: dict[str, str], text: str) -> None:
+def as_the_defaults(overrides: dict[str, str], text: str) -> dict[str, str]:
     """Stop where a yaml file has a number or a switch and the command line something else.
 
     Arguments
@@ -189,11 +200,22 @@ def check_kinds(overrides: dict[str, str], text: str) -> None:
     text : str
         Of the yaml file.
 
+    Returns
+    -------
+    dict
+        The overrides, a whole number written as one where the file has such: 1e4 is 10000.
+
     Raises
     ------
     ValueError
         It names the key, both values, and what is expected.
+
+    Example
+    -------
+    >>> as_the_defaults({"items": "1e4", "lr": "1e-4"}, "items: 500\\nlr: 1")
+    {'items': '10000', 'lr': '1e-4'}
     """
+    written = dict(overrides)
     for key, value in overrides.items():
         default = re.search(rf"^{re.escape(key)}: (\S+)", text, re.MULTILINE)
         if default is None or value == "null":  # what a variant sets, its base may leave away
@@ -207,6 +229,9 @@ def check_kinds(overrides: dict[str, str], text: str) -> None:
             expected = "a number of 0 or more"
         if expected is not None:
             raise ValueError(f"--{key} is {value}: give {expected}, it is {default[1]} by default")
+        if default[1].isdecimal() and float(value).is_integer():
+            written[key] = str(int(float(value)))
+    return written
 
 
 def device_name(name: str) -> str:

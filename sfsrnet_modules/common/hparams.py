@@ -20,7 +20,7 @@ from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.run_opts import RunOptions
 
-from sfsrnet_modules.common.command_line import RUN_OPTIONS, check_kinds, parse_arguments
+from sfsrnet_modules.common.command_line import RUN_OPTIONS, as_the_defaults, parse_arguments
 
 logger = get_logger(__name__)
 
@@ -58,7 +58,7 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     """
     hparams_file, run_opts, given = parse_arguments(arguments)
     text = _read(hparams_file)
-    check_kinds(given, text)
+    given = as_the_defaults(given, text)
     shared = _shared_options(text, run_opts)
     try:
         if run_opts.debug and not run_opts.debug_persistently:

@@ -7,14 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-import torch
 from speechbrain.utils.checkpoints import Checkpoint, average_state_dicts
 from torch import Tensor
 
 from sfsrnet_modules.common.hparams import read_hparams, read_yaml, resolve_hparams
 from sfsrnet_modules.evaluation.summary import read_results
-from sfsrnet_modules.training.checkpoints import WholeCheckpointer, damage
-from sfsrnet_modules.training.ema import weights_of_average
+from sfsrnet_modules.training.checkpoints import WholeCheckpointer, damage, preferred_weights
 from sfsrnet_modules.training.epoch_counter import saved_epoch
 
 RESULTS = "-results.csv"  # of a set of ``evaluate.py --conditions``
@@ -87,7 +85,7 @@ class TrainingRun:
     @staticmethod
     def average(checkpoints: list[Checkpoint]) -> dict[str, Tensor]:
         """Average over checkpoints the weights that validation preferred, of each one its own."""
-        return average_state_dicts(_preferred_weights(checkpoint) for checkpoint in checkpoints)
+        return average_state_dicts(preferred_weights(checkpoint) for checkpoint in checkpoints)
 
     @staticmethod
     def epoch(checkpoint: Checkpoint) -> int:
@@ -181,13 +179,6 @@ class TrainingRun:
             # what is derived from another is no change, unless it differs when those are made
             own = [key for key in differing if not _refers(text, key)]
             changes |= {key: plain[key] for key in own or differing[:1]}
-
-
-def _preferred_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The model's weights, or their moving average where validation found it better."""
-    name = checkpoint.meta.get("weights", "model")
-    weights = torch.load(checkpoint.paramfiles[name], map_location="cpu")
-    return weights_of_average(weights) if name == "ema" else weights
 
 
 def _is_plain(value) -> bool:

@@ -30,7 +30,7 @@ from sfsrnet_modules.common.preemption import Preemption
 from sfsrnet_modules.evaluation.complexity import count_parameters, macs_per_second, peak_flops
 from sfsrnet_modules.evaluation.scoring import Scoring, write_results
 from sfsrnet_modules.inference.pretrained import mix_in_start
-from sfsrnet_modules.training.checkpoints import RandomStates
+from sfsrnet_modules.training.checkpoints import RandomStates, preferred_weights
 from sfsrnet_modules.training.distributed import (
     EpochBatches,
     gather_rows,
@@ -43,12 +43,12 @@ from sfsrnet_modules.training.distributed import (
     unwrapped,
     world_size,
 )
-from sfsrnet_modules.training.ema import average_of, take_average
+from sfsrnet_modules.training.ema import average_of
 from sfsrnet_modules.training.item_scores import ItemScores
 from sfsrnet_modules.training.loggers import wandb_logger
 from sfsrnet_modules.training.meters import Figures, Throughput
 from sfsrnet_modules.training.statistics import RunningStatistics
-from sfsrnet_modules.training.step import filled_up
+from sfsrnet_modules.training.step import in_one_shape
 
 logger = get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Separation(sb.Brain):
     The loop itself is not overridden, and every parameter is reached through ``self.modules``:
     gradient accumulation, mixed precision, clipping and distributed training stay SpeechBrain's.
 
-    Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``,
+    Expected in ``modules``: ``model`` and ``loss``. In ``hparams``: ``sample_rate``, ``segment``,
     ``num_workers``, ``model``, ``loss``, ``output_folder``, ``number_of_epochs``, ``lr_scheduler``,
     ``epoch_counter``, ``train_logger`` and ``tensorboard_logger`` (a callable), ``lr_schedule``,
     ``linear_schedule``, ``ema``, ``start_from`` and ``start_share``. The training set has
@@ -92,7 +92,7 @@ class Separation(sb.Brain):
         if getattr(self.hparams, "wandb", None) is not None and not self.test_only:
             self.loggers.append(wandb_logger(self.hparams.wandb, self.hparams.output_folder))
         self.recovered_sums: dict[str, float] = {}
-        self.recovered_lr: float | None = None  # the option, not where a schedule had brought it
+        self.recovered_schedule: list | None = None  # options, not where they had brought the rate
         self.skipped_steps = 0
         self.leaving = False  # after the next checkpoint
         self.tensorboard = None
@@ -116,8 +116,9 @@ class Separation(sb.Brain):
         batch = batch.to(self.device, non_blocking=True)
         if stage == sb.Stage.TRAIN:
             inputs = batch.mixture.data, *batch.sources
-            if self.compile:  # one shape
-                inputs = filled_up(self.batches.batch_size, *inputs)
+            if self.compile:
+                num_samples = round(self.hparams.segment * self.hparams.sample_rate)
+                inputs = in_one_shape(self.batches.batch_size, num_samples, *inputs)
             return self.objective(*inputs)
         if on_any_so_far(self.preemption.requested):
             self._leave_if(True)  # training is saved when validation begins
@@ -181,11 +182,15 @@ class Separation(sb.Brain):
         self._take_changed_rate()
 
     def _take_changed_rate(self) -> None:
-        """Go on at the rate of the command, where a checkpoint was trained with another one."""
-        lr, before = self.hparams.lr, self.recovered_lr
-        if before not in (None, lr):
-            logger.info(f"lr is {lr} from here on, it was {before}")
-            sb.nnet.schedulers.update_learning_rate(self.optimizer, lr)
+        """Go on at the rate of the command, where a checkpoint was trained by another one."""
+        now, before = self._schedule, self.recovered_schedule
+        if before not in (None, now):
+            logger.info("lr is {} ({}) from here on, it was {} ({})".format(*now, *before))
+            sb.nnet.schedulers.update_learning_rate(self.optimizer, self.hparams.lr)
+
+    @property
+    def _schedule(self) -> list:
+        return [self.hparams.lr, self.hparams.lr_schedule]
 
     def init_optimizers(self) -> None:
         """Make the optimizer of what is trained: frozen weights are not in it."""
@@ -220,9 +225,9 @@ class Separation(sb.Brain):
                 "(the same command without --test_only) or give the --output_folder of a training"
             )
         super().on_evaluate_start(max_key=max_key, min_key=min_key)
-        if self.ema is not None and best is not None and best.meta.get("weights") == "ema":
+        if best is not None and best.meta.get("weights") == "ema":
             logger.info("Validation preferred the averaged weights: they are tested and exported")
-            take_average(self.hparams.model, self.ema)
+            self.hparams.model.load_state_dict(preferred_weights(best))
         if self.hparams.start_share and best is not None:
             mix_in_start(self.hparams.model, self.hparams.start_from, self.hparams.start_share)
 
@@ -260,8 +265,9 @@ class Separation(sb.Brain):
     def fit_batch(self, batch: PaddedBatch) -> Tensor:
         """SpeechBrain's step, at whose end the loss stays on the device: the host goes on."""
         factor = self.grad_accumulation_factor
-        should_step = self.step % factor == 0 or self.step == len(self.batches)  # nothing is lost
-        if self.step % factor == 1 % factor:
+        is_last = self.step == len(self.batches)  # what is accumulated then would be lost
+        should_step = self._window % factor == 0 or is_last
+        if self._window % factor == 1 % factor:
             self.statistics.keep()
         self.on_fit_batch_start(batch, should_step)
         with self.no_sync(not should_step):
@@ -275,6 +281,11 @@ class Separation(sb.Brain):
             self.optimizers_step()
         self.on_fit_batch_end(batch, outputs, loss, should_step)
         return loss.detach()
+
+    @property
+    def _window(self) -> int:
+        """Batches since the epoch began or was gone on with, maybe of another size."""
+        return self.step - self.batches.steps_done
 
     def update_average(self, loss: Tensor, avg_loss: float) -> float:
         """Give the mean of what was read so far, for the progress bar."""
@@ -375,7 +386,7 @@ class Separation(sb.Brain):
     def _should_save_intra_epoch_ckpt(self, *since) -> bool:
         """After a step, by time; or as any process was told to stop: then all save, and leave."""
         self.throughput.waits()
-        if self.step % self.grad_accumulation_factor:
+        if self._window % self.grad_accumulation_factor:
             return False  # what is accumulated would be lost
         self.leaving = on_any(self.preemption.requested, self.device)
         return self.leaving or super()._should_save_intra_epoch_ckpt(*since)
@@ -403,7 +414,7 @@ class Separation(sb.Brain):
             "step": self.step,
             "avg_train_loss": self.avg_train_loss,
             "optimizer_step": self.optimizer_step,
-            "lr": self.hparams.lr,
+            "schedule": self._schedule,
             "items": self.batches.items_before(self.step),
             "sums": self.gathered_sums,
             "skipped_steps": self.skipped_steps,
@@ -418,7 +429,7 @@ class Separation(sb.Brain):
         state = yaml.safe_load(path.read_text(encoding="utf-8"))
         if self.tensorboard is not None:
             self.skipped_steps = state.get("skipped_steps", 0)
-            self.recovered_lr = state.get("lr")
+            self.recovered_schedule = state.get("schedule")
             self.tensorboard.global_step = state.get("tensorboard", self.tensorboard.global_step)
         if not end_of_epoch:
             self.batches.start = state["items"]

@@ -26,8 +26,10 @@ from speechbrain.utils.checkpoints import (
 )
 from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
+from torch import Tensor
 
 from sfsrnet_modules.training.distributed import gather_objects, rank
+from sfsrnet_modules.training.ema import weights_of_average
 
 logger = get_logger(__name__)
 
@@ -253,3 +255,10 @@ class RandomStates:
         torch.set_rng_state(own["torch"])
         if own["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(own["cuda"])
+
+
+def preferred_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The model's weights, or their moving average where validation found it better."""
+    name = checkpoint.meta.get("weights", "model")
+    weights = torch.load(checkpoint.paramfiles[name], map_location="cpu")
+    return weights_of_average(weights) if name == "ema" else weights

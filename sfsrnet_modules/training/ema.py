@@ -70,11 +70,6 @@ def _values(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def take_average(model: nn.Module, average: AveragedModel) -> None:
-    """Give the model the averaged weights, to be tested and exported."""
-    model.load_state_dict(average.module.state_dict())
-
-
 def weights_of_average(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Take the model's weights out of the ``state_dict`` of its average.
 

@@ -1,32 +1,49 @@
 """What a step that is compiled needs: batches of one shape."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def filled_up(batch_size: int, *parts: Tensor) -> list[Tensor]:
-    """Bring the last batch of an epoch to the size of the others by items that do not count.
+def in_one_shape(
+    batch_size: int, num_samples: int, mixture: Tensor, sources: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Bring short mixtures to the length of the others, and an epoch's last batch to its size.
 
     Arguments
     ---------
     batch_size : int
-        Wanted number of items.
-    *parts : torch.Tensor
-        Of the batch, [B, ...] each. The first item is repeated.
+        Wanted number of items B'; the first item is repeated.
+    num_samples : int
+        Wanted length T'; zeros are appended.
+    mixture : torch.Tensor
+        [B, T].
+    sources : torch.Tensor
+        [B, T, C].
+    lengths : torch.Tensor
+        Length of each item as a share of T, [B].
 
     Returns
     -------
-    list of torch.Tensor
-        The parts [batch_size, ...], and the items' weights [batch_size]: 0 where one is repeated.
+    mixture : torch.Tensor
+        [B', T'].
+    sources : torch.Tensor
+        [B', T', C].
+    lengths : torch.Tensor
+        As a share of T', [B'].
+    weights : torch.Tensor
+        Of the items, [B']: 0 where one is repeated.
 
     Example
     -------
-    >>> filled_up(3, torch.tensor([5.0, 7.0]))
-    [tensor([5., 7., 5.]), tensor([1., 1., 0.])]
+    >>> parts = torch.ones(2, 5), torch.ones(2, 5, 2), torch.tensor([1.0, 0.8])
+    >>> [part.shape[0] for part in in_one_shape(3, 10, *parts)], in_one_shape(3, 10, *parts)[2:]
+    ([3, 3, 3, 3], (tensor([0.5000, 0.4000, 0.5000]), tensor([1., 1., 0.])))
     """
-    num_items = len(parts[0])
-    missing = batch_size - num_items
-    weights = torch.arange(batch_size, device=parts[0].device) < num_items
-    if missing:
-        parts = [torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) for part in parts]
-    return [*parts, weights.float()]
+    num_items, length = mixture.shape
+    mixture = F.pad(mixture, (0, num_samples - length))
+    sources = F.pad(sources, (0, 0, 0, num_samples - length))
+    items = torch.arange(batch_size, device=mixture.device)
+    taken = items * (items < num_items)  # [B']
+    weights = (items < num_items).float()
+    return mixture[taken], sources[taken], lengths[taken] * length / num_samples, weights

@@ -65,6 +65,8 @@ def training(corpus: Path, output: Path, **keys) -> list[str]:
         (["hparams/mini.yaml", "--local-rank", "0"], "--local-rank is an old way.*torchrun"),
         (["hparams/mini.yaml", "--local_rank=0"], "--local_rank is an old way.*torchrun"),
         (["hparams/mini.yaml", "--distributed_launch"], "--distributed_launch is an old way"),
+        (["hparams/mini.yaml", "--jit"], "--jit would change nothing: .* leave it away"),
+        (["hparams/mini.yaml", "--compile_module_keys", "model"], "keys would change nothing"),
         (["hparams/mini.yaml", "--test_only", "x"], "--test_only is x: it is a flag, give it"),
         (["hparams/mini.yaml", "--debug", "out", "x"], "--debug is out x: it is a flag"),
         (["hparams/mini.yaml", "--device", "gpu"], "--device gpu is no device: cpu, or cuda:0"),
@@ -95,6 +97,7 @@ def test_a_training_is_not_begun(words, message):
     ("keys", "message"),
     [
         ({"data_folder": "nowhere"}, "No folder at nowhere: set data_folder"),
+        ({"mixture": "both"}, "mixture is both and mode min: both are for WSJ0-mix"),
         ({"lists": "nowhere"}, "No folder at nowhere: set lists"),
         ({"sample_rate": 44100}, "None of the 18 audio files can be used, .*44100 Hz"),
         ({"num_spks": 40}, "Found 9 speakers.*num_spks=40.*add speakers, or lower num_spks"),
@@ -111,6 +114,13 @@ def test_a_training_is_not_begun(words, message):
 def test_a_training_ends_before_its_first_step(keys, message, corpus, tmp_path):
     words = training(corpus, tmp_path / "out", **keys)
     assert re.search(message, refusal(train.main, *words))
+
+
+def test_a_refused_command_leaves_the_configuration_of_the_folder(corpus, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/hyperparams.yaml").write_text("of an earlier run")
+    refusal(train.main, *training(corpus, tmp_path / "out", data_folder="nowhere"))
+    assert (tmp_path / "out/hyperparams.yaml").read_text() == "of an earlier run"
 
 
 def test_an_output_folder_of_another_model_is_left_as_it_is(corpus, tmp_path):

@@ -98,6 +98,19 @@ def test_the_manifest_tells_the_corpus(corpus, tmp_path):
     assert recognise.recognise(corpus, None) == "folder"
 
 
+def test_absolute_paths_are_relative_to_the_folder_or_refused(corpus, tmp_path):
+    before = prepare(corpus, tmp_path / "relative")
+    table = pd.read_csv(corpus / "manifest.csv")
+    table.assign(path=str(corpus) + "/" + table["path"]).to_csv(
+        corpus / "manifest.csv", index=False
+    )
+    for name, now in prepare(corpus, tmp_path / "absolute").items():
+        pd.testing.assert_frame_equal(now, before[name])
+    table.assign(path="/elsewhere/" + table["path"]).to_csv(corpus / "manifest.csv", index=False)
+    with pytest.raises(ValueError, match=r"lists /elsewhere/books/0/0\.wav, which"):
+        prepare(corpus, tmp_path / "out")
+
+
 def test_too_few_speakers(corpus, tmp_path):
     with pytest.raises(ValueError, match="No source has 6 speakers kept"):
         prepare(corpus, tmp_path / "out", num_spks=3)

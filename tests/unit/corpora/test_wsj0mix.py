@@ -227,6 +227,23 @@ def test_the_longest_cut_of_an_utterance_goes_into_the_pool(generated, tmp_path)
     assert pool.loc[utterance, "wav"].endswith(f"s1/{first}.wav")
 
 
+def test_padding_belongs_to_no_utterance_of_the_pool(small, tmp_path):
+    root, lists = small
+    wsj0mix.write(root, lists, tmp_path / "files", modes=["max"], parts=["tr", "cv", "tt"])
+    wsj0mix.prepare(tmp_path / "files", tmp_path / "out", 8000, mode="max")
+    pool = pd.read_csv(tmp_path / "out/pool.csv").set_index("ID")
+    train = pd.read_csv(tmp_path / "out/train.csv")
+    for line in read_lines(lists, 2, "tr"):
+        for path in line[::2]:
+            row = pool.loc[Path(path).stem]
+            assert row["duration"] == pytest.approx(sf.info(root / path).duration, abs=2e-3)
+            samples, _ = sf.read(tmp_path / "files" / row["wav"].removeprefix("$data_root/"))
+            own = samples[: round(row["duration"] * 8000)]
+            assert row["level_db"] == pytest.approx(10 * np.log10(np.mean(own**2)), abs=1e-3)
+            assert not samples[len(own) :].any()
+    assert (train["duration"] > pool["duration"].min() + 0.1).all()  # mixtures keep their length
+
+
 # --- Discs --------------------------------------------------------------------------------------
 
 
@@ -395,6 +412,17 @@ def test_folders_that_are_not_wsj0_or_its_lists(wsj0, generated, tmp_path):
     message = r"No 3speakers/wav8k/min/tr/mix in .*: set data_folder to generated"
     refuse(generated, None, tmp_path, message, num_spks=3)
     refuse(generated, None, tmp_path, r"No 2speakers/wav8k/max/tr/mix in", mode="max")
+
+
+def test_generated_folders_of_another_mode_or_number_of_speakers(small, tmp_path):
+    root, lists = small
+    wsj0mix.write(root, lists, tmp_path / "files", num_spks=3)
+    folder = tmp_path / "files/3speakers"
+    for place in (folder, folder / "wav8k", folder / "wav8k/min"):
+        message = "holds mixtures of more than 2 sources: set num_spks to their number"
+        refuse(place, None, tmp_path / "else", message)
+    message = "mode is max, data_folder leads to mixtures of mode min: set mode to min"
+    refuse(place, None, tmp_path / "else", message, mode="max", num_spks=3)
 
 
 @pytest.mark.parametrize(

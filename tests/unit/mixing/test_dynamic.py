@@ -92,6 +92,16 @@ def test_short_utterances_fill_the_segment(tmp_path):
     np.testing.assert_array_equal(sound, expected)
 
 
+def test_pauses_leave_speakers_enough(tmp_path):
+    for s in range(3):  # who listen half of the time
+        samples = np.random.default_rng(s).normal(0, 0.1, 8000 * 8)
+        samples[: 8000 * 4] *= 1e-4
+        (tmp_path / f"s{s}").mkdir()
+        sf.write(tmp_path / f"s{s}" / "call.wav", samples, 8000)
+    for item in make(write_pool(tmp_path), 100, num_spks=3):
+        assert all(rms_db(source) > -60 for source in item["sources"].numpy().T)
+
+
 def test_items_depend_on_seed_epoch_and_index(corpus):
     dataset = make(corpus)
     first = dataset[3]

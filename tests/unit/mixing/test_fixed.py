@@ -56,6 +56,18 @@ def test_levels_are_those_of_the_convention(prepared):
     assert np.ptp(levels) > GAIN_DB
 
 
+def test_an_empty_cell_is_as_good_as_none(tmp_path):
+    for name in "ab":
+        sf.write(tmp_path / f"{name}.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    lines = ["ID,duration,wav_1,wav_2,start_1,duration_1,gain_1,gain_2"]
+    lines += ["x,0.5,$data_root/a.wav,$data_root/b.wav,,,,0.0"]
+    lines += ["y,0.5,$data_root/a.wav,$data_root/b.wav,0.0,0.5,1.0,0.0"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    empty, full = FixedMixtures(tmp_path / "list.csv", 8000, 2, tmp_path)
+    assert torch.equal(empty["sources"], full["sources"]) and full["sources"][:, 0].any()
+    assert not full["sources"][:, 1].any()
+
+
 def test_batches_are_padded_right(prepared):
     corpus, out, num_spks = prepared
     dataset = FixedMixtures(out / "valid.csv", 8000, num_spks, corpus)

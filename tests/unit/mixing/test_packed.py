@@ -100,6 +100,14 @@ def test_packing_is_done_once_wherever_the_corpus_lies(corpus, monkeypatch):
     assert len(reads) == NUMBER
 
 
+def test_a_pack_in_a_folder_of_others_is_taken(corpus, monkeypatch, caplog):
+    pack_all(corpus)
+    monkeypatch.setattr(packed, "alone", lambda place: (_ for _ in ()).throw(PermissionError()))
+    with caplog.at_level(logging.WARNING):
+        assert pack_all(corpus) is not None
+    assert not caplog.records
+
+
 def test_a_killed_packing_passes_for_nothing_and_goes_on(corpus, monkeypatch):
     whole = pack_all(corpus)
     reads = count_reads(monkeypatch)

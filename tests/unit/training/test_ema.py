@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfsrnet_modules.training.ema import average_of, take_average
+from sfsrnet_modules.training.ema import average_of, weights_of_average
 
 
 def test_average_is_that_of_the_formula_and_can_be_taken_over():
@@ -13,7 +13,7 @@ def test_average_is_that_of_the_formula_and_can_be_taken_over():
         average.update_parameters(model)
         weight = model.weight.detach().clone()
         expected = weight if expected is None else 0.9 * expected + 0.1 * weight
-    take_average(model, average)
+    model.load_state_dict(weights_of_average(average.state_dict()))
     assert model.weight.detach().numpy() == pytest.approx(expected.numpy(), abs=1e-6)
     assert torch.equal(average(torch.ones(3)), model(torch.ones(3)))
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import speechbrain as sb
 import torch
+import torch.nn.functional as F
 from speechbrain.dataio.batch import PaddedBatch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,7 +18,7 @@ from sfsrnet_modules.common.hparams import load_hparams
 from sfsrnet_modules.training import brain as brain_module
 from sfsrnet_modules.training.brain import Separation
 from sfsrnet_modules.training.losses import MultiLoss
-from sfsrnet_modules.training.step import filled_up
+from sfsrnet_modules.training.step import in_one_shape
 
 TINY = "--filters 8 --width 8 --blocks 1 --heads 2 --ffn 16 --chunk 20 --sr_channels [4,4,4]"
 
@@ -148,6 +149,38 @@ def test_too_many_such_steps_end_the_run(brain):
         brain._read_figures()
 
 
+def test_another_schedule_begins_at_its_rate(make_brain, tmp_path):
+    before = make_brain("--lr_schedule", "linear")
+    before.gather()
+    before._save(tmp_path / "brain.ckpt")
+    for schedule, expected in (("linear", 1e-9), ("plateau", 0.002)):
+        brain = make_brain("--lr_schedule", schedule, "--lr", "0.002")
+        brain.optimizer.param_groups[0]["lr"] = 1e-9  # where the slope had come to
+        brain._recover(tmp_path / "brain.ckpt", end_of_epoch=True)
+        brain._take_changed_rate()
+        assert brain.optimizer.param_groups[0]["lr"] == expected
+
+
+def test_batches_are_accumulated_from_where_an_epoch_is_gone_on_with(make_brain):
+    norm = "--sr_norm", "bn", "--sr_target", "magnitude"
+    brain = make_brain(*norm, grad_accumulation_factor=4)
+    brain.batches.start = 5  # two batches were done, and one item of another size
+    brain.step = brain.batches.steps_done
+    for done in range(1, 9):
+        step(brain, batch())
+        assert brain.optimizer_step == done // 4
+
+
+def test_the_average_is_tested_where_validation_preferred_it(make_brain):
+    brain = make_brain("--ema", "0.9")
+    torch.nn.init.ones_(brain.ema.module.separator.encoder.conv1d.weight)
+    brain.gather()
+    brain.checkpointer.save_checkpoint(meta={"si_snr_i": 1.0, "weights": "ema"})
+    brain = make_brain("--ema", "null")
+    brain.on_evaluate_start(max_key="si_snr_i")
+    assert (brain.hparams.model.separator.encoder.conv1d.weight == 1).all()
+
+
 def test_model_and_loss_are_one_graph_for_short_batches_too():
     model, loss = tiny_sfsrnet(head="gated"), MultiLoss([4000, 8000], 8000)
     graphs = []
@@ -163,8 +196,12 @@ def test_model_and_loss_are_one_graph_for_short_batches_too():
     sources = 0.1 * torch.randn(3, 800, 2)
     for num_items in (3, 2):
         inputs = sources[:num_items].sum(2), sources[:num_items], torch.ones(num_items)
-        filled = filled_up(3, *inputs)
+        filled = in_one_shape(3, 800, *inputs)
         assert torch.allclose(compiled(*filled), objective(*inputs), atol=1e-3)
+    shorter = sources[:, :600].sum(2), sources[:, :600], torch.tensor([1.0, 0.9, 0.5])
+    as_long = F.pad(shorter[0], (0, 200)), F.pad(shorter[1], (0, 0, 0, 200)), 0.75 * shorter[2]
+    filled = in_one_shape(3, 800, *shorter)
+    assert torch.allclose(compiled(*filled), objective(*as_long), atol=1e-3)
     assert len(graphs) == 1
 
 
@@ -193,7 +230,7 @@ def compared(make: Callable[..., Separation], monkeypatch) -> None:
     sources = 0.1 * torch.randn(3, 1000, 2)
     weights = []
     for compile_it in (False, True):
-        brain = make(compile=compile_it)
+        brain = make("--segment", "0.125", compile=compile_it)
         brain.batches = brain_module.EpochBatches(3, 2)
         for items in (sources[:2], sources[2:]):
             step(brain, PaddedBatch([{"id": "", "mixture": s.sum(1), "sources": s} for s in items]))
