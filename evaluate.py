@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Separate and score the mixtures of a manifest; write a row an item, print the summary."""
     args = parse(arguments)
     with one_line_errors():
+        args.output.parent.mkdir(parents=True, exist_ok=True)
         others = None if args.compare is None else read_results(args.compare)
         separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
         separator.twice = args.twice
@@ -99,7 +100,7 @@ def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> 
         scores = evaluate(separator, test_set, *options, in_segments=long)
         write_results(scores, manifest.with_name(f"{manifest.stem}-results.csv"))
         results[name] = scores.join(test_set.rows.set_index("ID").filter(["snr", "t60"]))
-    print("In dB, means with 95 % intervals:")
+    print(f"{args.model}, in dB, means with 95 % intervals:")
     print(compare_conditions(results).round(2).to_string())
     print(f"\nManifests and rows: {folder}")
     print(f"Picture: {draw_conditions(results, folder / 'conditions.png')}")
@@ -108,6 +109,7 @@ def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> 
 def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Namespace) -> None:
     """Print what the scores come to, and where they are."""
     hours = scores["duration"].sum() / 3600
+    print(f"{args.model}")
     print(f"{len(scores)} mixtures ({hours:.2f} h), means with 95 % intervals over them:")
     print(summarise(scores).round(3).to_string())
     if others is not None:
@@ -133,11 +135,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(at_home(arguments))
     if not args.output.suffix:  # the name without one is a folder's, of manifests
         args.output = args.output.with_suffix(".csv")
+    _refuse_idle_options(parser, args)
     if args.compare is not None and args.conditions:
         parser.error("--compare is for one set of mixtures, --conditions makes several")
     if args.compare is not None and args.output.resolve() == Path(args.compare).resolve():
         parser.error(f"the results would replace {args.compare}: give another name with -o")
     return args
+
+
+def _refuse_idle_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop at options that would change nothing: figures would pass for what they are not."""
+    idle, why = [], ""
+    if args.manifest is not None:
+        idle, why = ("lists", "num_test", "mode", "mixture"), "a manifest has its mixtures"
+    elif not args.conditions:
+        idle = ("rooms",) if args.lists else ("rooms", "noise_folder")
+        why = "only a manifest, --conditions or lists of noisy mixtures ask for it"
+    given = [name for name in idle if getattr(args, name) != parser.get_default(name)]
+    if given:
+        parser.error(f"--{given[0]} would change nothing: {why}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,12 @@ python=${PYTHON:-python3}
     echo "error: $("$python" --version) found, 3.10 to 3.12 needed: make setup PYTHON=python3.12" >&2
     exit 1
 }
-.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv  # or one half made
+version() { "$1" -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null; }
+made() { .venv/bin/python -m pip --version >/dev/null 2>&1; }
+# none there, one half made, or one of another Python than is asked for
+if ! made || [ -n "${PYTHON:-}" ] && [ "$(version .venv/bin/python)" != "$(version "$python")" ]; then
+    "$python" -m venv --clear .venv
+fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 echo "PyTorch ..."

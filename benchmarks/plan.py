@@ -289,7 +289,9 @@ def main(arguments: list[str] | None = None) -> None:
             text += fitting(steps, options, args.minutes, time.monotonic() - begin)
     print(text)
     if args.output is not None:
-        args.output.write_text(text, encoding="utf-8")
+        before = args.output.read_text(encoding="utf-8") if args.output.exists() else ""
+        _, heading, others = before.partition("\n## On one ")  # another device's stays
+        args.output.write_text(f"{text}{heading}{others}", encoding="utf-8")
 
 
 def _precision() -> str:

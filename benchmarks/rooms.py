@@ -228,7 +228,7 @@ def values_of(scored: dict, key: str, name: str, column: str) -> dict[str, pd.Se
     for seed, sets in scored[key].items():
         scores = sets[name]
         if column == "si_snr_i" and column not in scores:
-            two = next(iter(scored["clean"].values()))[name]
+            two = scored["clean"][seed][name]
             scores = scores.assign(
                 si_snr_i=scores["voice_si_snr"] - (two["si_snr"] - two["si_snr_i"])
             )

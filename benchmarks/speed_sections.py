@@ -256,7 +256,7 @@ def loader_section(data_folder: str | None) -> dict:
             waited += time.perf_counter() - fetching
             step(sources)
         share = waited / (time.perf_counter() - begin)
-    source = "files of --data_folder" if data_folder else "made-up files"
+    source = "the packed --data_folder" if data_folder else "packed made-up files"
     line = (
         f"One worker, {source}: {speed:.0f} items/s of {TRAIN_SEGMENT} s; waiting for it takes "
         f"{share:.2%} of the training of the SepFormer. `train.py` logs both in every epoch "

@@ -303,9 +303,10 @@ def main() -> None:
     from benchmarks.about import ROOT
 
     path = ROOT / "benchmarks/step.md"
-    history = path.read_text(encoding="utf-8").split("## History\n", 1)[1] if path.exists() else ""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, heading, others = before.partition("\n## ")  # of another device, and of earlier code
     title = "# What a training step costs\n\n"
-    path.write_text(f"{title}{text}\n## History\n{history}", encoding="utf-8")
+    path.write_text(f"{title}{text}{heading}{others}", encoding="utf-8")
 
 
 if __name__ == "__main__":

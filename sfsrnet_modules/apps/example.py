@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import soundfile
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from sfsrnet_modules.common.command_line import at_home
+from sfsrnet_modules.common.crops import read_audio
 from sfsrnet_modules.common.hparams import one_line_errors
 from sfsrnet_modules.common.writing import write_wav
 from sfsrnet_modules.evaluation.metrics import in_order, si_snr_i
@@ -58,10 +58,21 @@ def draw(separator: SFSRNetSeparation, folder: Path) -> Path:
     -------
     Path
         ``<folder>/spectrograms.png``: a column a source, linear frequency as in the paper.
+
+    Raises
+    ------
+    ValueError, OSError
+        The folder holds no such example, or one of another number of voices or a lower rate.
     """
+    rate = separator.hparams.sample_rate
     mixture = separator.load_mixture(folder / "mixture.wav")  # [1, T]
     paths = sorted(folder.glob("source*.wav"))
-    sources = torch.stack([torch.from_numpy(soundfile.read(p)[0]).float() for p in paths], dim=1)
+    if len(paths) != separator.hparams.num_spks:
+        raise ValueError(
+            f"{folder} has {len(paths)} files source*.wav, the model separates "
+            f"{separator.hparams.num_spks} voices: give an example of as many"
+        )
+    sources = torch.stack([torch.from_numpy(read_audio(p, rate)) for p in paths], dim=1)  # [T, C]
     estimates = separator.separate_estimates(mixture).float().cpu()  # [E, 1, T, C]
     mixture = mixture[0].cpu()  # [T]
     rows = {"mixture": mixture.unsqueeze(1).expand_as(sources)}
@@ -70,7 +81,6 @@ def draw(separator: SFSRNetSeparation, folder: Path) -> Path:
         print(f"{name}: SI-SNRi {si_snr_i(mixture, sources, estimate):.2f} dB")
         rows[name] = _at_source_level(in_order(sources, estimate), sources)  # [T, C]
     rows["source"] = sources
-    rate = separator.hparams.sample_rate
     spectrograms = {name: [spectrogram(x, rate) for x in row.mT] for name, row in rows.items()}
     picture = folder / "spectrograms.png"
     draw_grid(spectrograms, len(mixture) / rate, rate, picture)

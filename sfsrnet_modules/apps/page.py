@@ -238,8 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
             footer_links=[],
             share=False,
         )
-    except OSError as error:
-        sys.exit(f"error: port {args.port} can't be opened ({error}): give another --port")
+    except (OSError, OverflowError) as error:  # the latter of a port above 65535
+        place = f"port {args.port} of {args.host}"
+        sys.exit(f"error: {place} can't be opened ({error}): give another --port or --host")
     return 0
 
 

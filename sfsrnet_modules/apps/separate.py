@@ -43,20 +43,24 @@ def main(arguments: list[str] | None = None) -> int:
     names = ("rate", "segment", "block", "drop_empty", "force", "plot")
     options = {name: getattr(args, name) for name in names}
     sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8, as they are
-    with _log_to_stderr(), _standard_input(args.files) as files:
+    with _log_to_stderr():
         try:
-            recordings = find_recordings(files)
-            separator = SFSRNetSeparation.from_hparams(args.model, run_opts={"device": args.device})
-            separator.twice = args.twice
-            done = [
-                _separated(separator, path, args.output / name.parent, name=name.name, **options)
-                for path, name in recordings.items()
-            ]
+            with _standard_input(args.files) as files:
+                recordings = find_recordings(files)
+                run_opts = {"device": args.device}
+                separator = SFSRNetSeparation.from_hparams(args.model, run_opts=run_opts)
+                separator.twice = args.twice
+                done = [
+                    _separated(
+                        separator, path, args.output / name.parent, name=name.name, **options
+                    )
+                    for path, name in recordings.items()
+                ]
         except ValueError as error:
             logger.error(f"error: {error}")
             return 2
         except KeyboardInterrupt:
-            logger.error("interrupted: no voices of the file in work were written")
+            logger.error("interrupted: what is told above is done, the file in work is not")
             return 130
     return 0 if all(done) else 1
 
@@ -77,12 +81,13 @@ def find_recordings(given: list[Path]) -> dict[Path, Path]:
     Raises
     ------
     ValueError
-        Where a folder holds no recordings.
+        Where a folder holds no recordings, or two would be written to one name.
     """
     found = {}
     for path in given:
-        inside = _audio_files(path) if path.is_dir() else [path]
-        base = path if path.is_dir() else path.parent
+        is_folder = os.path.isdir(path)  # False for what may not be looked at, which is told later
+        inside = _audio_files(path) if is_folder else [path]
+        base = path if is_folder else path.parent
         found |= {os.path.realpath(p): (p, p.relative_to(base).with_suffix("")) for p in inside}
     return _distinct(dict(found.values()))
 
@@ -125,6 +130,9 @@ def _distinct(names: dict[Path, Path]) -> dict[Path, Path]:
     for longer_name in longer:
         met = Counter(names.values())
         names = {p: longer_name(p) if met[name] > 1 else name for p, name in names.items()}
+    (name, number), *_ = Counter(names.values()).most_common(1)
+    if number > 1:
+        raise ValueError(f"{number} recordings would be written as {name}: separate them in turns")
     return names
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import soundfile
@@ -12,6 +13,7 @@ from speechbrain.utils.logger import get_logger
 
 from sfsrnet_modules.common import decoding
 from sfsrnet_modules.common.decoding import decode, is_packed
+from sfsrnet_modules.common.goes_on import goes_on
 
 logger = get_logger(__name__)
 
@@ -129,6 +131,8 @@ def open_audio(path: str | os.PathLike) -> AudioFile:
         An ``OSError`` and a ``ValueError``: there is no such file, or it is not audio.
     """
     if not os.path.isfile(path):
+        if os.path.exists(path):
+            raise AudioError(f"{_printable(path)} is no file: save what it gives to one first")
         raise AudioError(f"there is no file {_printable(path)}")
     try:
         file = AudioFile(path)
@@ -139,8 +143,13 @@ def open_audio(path: str | os.PathLike) -> AudioFile:
         ) from error
     except soundfile.LibsndfileError as error:
         if error.code == FORMAT_UNKNOWN or is_packed(path):
-            return _decoded(path, error)
+            return _decoded(path)
         raise _unreadable(path, error) from error
+    if goes_on(path, file.format):
+        if decoding.is_installed():
+            file.close()
+            return _decoded(path)
+        _tell_of_the_rest(os.fspath(path))
     if file.frames == 0 and (place := _unwritten_length(path)):
         file.close()
         return AudioFile(path, _with_length(path, place))
@@ -153,9 +162,11 @@ def readable_endings() -> set[str]:
 
 
 def count_frames(path: str | os.PathLike) -> int:
-    """Return how long a recording is, at its own rate; decodes it where its header doesn't say."""
+    """Return how long a recording is, at its own rate; decodes it where its header may be wrong."""
     with open_audio(path) as file:
-        return sum(map(len, file.read_blocks())) if file.length is None else file.length
+        if file.length is None or file.is_truncated or file.subtype in INEXACT:
+            return sum(map(len, file.read_blocks()))
+        return file.length
 
 
 def read_mono(file: AudioFile, warn: bool = True) -> Iterator[np.ndarray]:
@@ -222,11 +233,19 @@ def _uncancelled(frames: np.ndarray) -> int | None:
     return None
 
 
-def _decoded(path: str | os.PathLike, error: soundfile.LibsndfileError) -> AudioFile:
+def _decoded(path: str | os.PathLike) -> AudioFile:
     try:
         return AudioFile(path, decode(path))
-    except OSError as other:
-        raise AudioError(f"{_printable(path)} can't be read as audio: {other}") from error
+    except OSError as error:
+        raise AudioError(f"{_printable(path)} can't be read as audio: {error}") from error
+
+
+@cache  # once a file
+def _tell_of_the_rest(path: str) -> None:
+    logger.warning(
+        f"{_printable(path)} may be longer than what is read of it, as libsndfile guesses its "
+        f"length or reads the first of several parts: {decoding.WHOLE}"
+    )
 
 
 def _unreadable(path: str | os.PathLike, error: soundfile.LibsndfileError) -> AudioError:

@@ -1,4 +1,4 @@
-"""Decodes what libsndfile doesn't read, through PyAV (FFmpeg) where that is installed.
+"""Decodes what libsndfile doesn't read to its end, through PyAV (FFmpeg) where that is installed.
 
 That is m4a and other recordings of phones and films, and the packed SPHERE files of WSJ0: the
 Linguistic Data Consortium packed its ``.wv1`` with Shorten.
@@ -15,6 +15,7 @@ import soundfile
 MAGIC = b"NIST_1A"
 PACKED = b"embedded-shorten"
 INSTALL = "`pip install av` lets them be read, or convert them to wav with ffmpeg"
+WHOLE = "`pip install av` lets all of it be read"
 UNPACK = "`pip install av` lets it be read, or unpack WSJ0 with sph2pipe"
 # Endings of recordings that PyAV reads; all others that are read, libsndfile reads.
 ENDINGS = frozenset(
@@ -77,6 +78,11 @@ def decode(path: str | os.PathLike) -> BinaryIO:
     try:
         with open(path, "rb") as file, av.open(file, format=PACKED_FORMAT[packed]) as container:
             return _as_w64(av, container)
+    except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile's of a full disk
+        raise OSError(
+            f"there is no room for it, decoded, in {tempfile.gettempdir()}: set TMPDIR to a folder "
+            "on a larger disk"
+        ) from error
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise OSError(f"it can't be decoded ({error}), neither libsndfile nor FFmpeg do") from error
 

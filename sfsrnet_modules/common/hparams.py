@@ -59,6 +59,7 @@ def load_hparams(arguments: list[str]) -> tuple[str, RunOptions, str, dict]:
     hparams_file, run_opts, given = parse_arguments(arguments)
     text = _read(hparams_file)
     given = as_the_defaults(given, text)
+    _refuse_idle(given, text, hparams_file)
     shared = _shared_options(text, run_opts)
     try:
         if run_opts.debug and not run_opts.debug_persistently:
@@ -145,11 +146,27 @@ def read_hparams(hparams_file: str | Path) -> str:
     """
     hparams_file = Path(hparams_file)
     text = hparams_file.read_text(encoding="utf-8")
-    base = re.search(r"^base: *[\"']?([^\s#\"']+)", text, re.MULTILINE)
-    if base is None:
+    base_file = _base_of(hparams_file, text)
+    if base_file is None:
         return text
-    base_file = hparams_file.parent / base[1]
     return _merged(text, read_hparams(base_file), hparams_file, base_file)
+
+
+def _base_of(hparams_file: Path, text: str) -> Path | None:
+    base = re.search(r"^base: *[\"']?([^\s#\"']+)", text, re.MULTILINE)
+    return None if base is None else hparams_file.parent / base[1]
+
+
+def _refuse_idle(given: dict[str, str], text: str, hparams_file: str) -> None:
+    """Stop at options that only parts of the base take that the variant has replaced."""
+    base_file = _base_of(Path(hparams_file), Path(hparams_file).read_text(encoding="utf-8"))
+    base_text = "" if base_file is None else read_hparams(base_file)
+    for key in given:
+        if f"<{key}>" in base_text and f"<{key}>" not in text:
+            raise ValueError(
+                f"--{key} would change nothing: what takes it in {base_file} is not in "
+                f"{hparams_file}; leave it away"
+            )
 
 
 @cache  # a training reads its file several times, and yaml is slow

@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("curves.png"))
     args = parser.parse_args(arguments)
     with one_line_errors():
-        print(draw_curves(args.folders, args.output))
+        print(draw_curves(args.folders, args.output.with_suffix(args.output.suffix or ".png")))
     return 0
 
 

@@ -12,6 +12,7 @@ matplotlib.use("Agg")  # no screen on a cluster
 from matplotlib import pyplot as plt
 
 DYNAMIC_RANGE = 70  # dB below the loudest bin: what is softer is drawn black
+SILENCE_DB = -100  # a picture's loudest bin is not below it: silence is drawn black
 FRAME, HOP = 0.032, 0.008  # s, those of SR
 MAX_COLUMNS = 1500  # of a picture: of long recordings a column is the mean of several frames
 
@@ -79,7 +80,7 @@ def draw_grid(rows: dict[str, list[Tensor]], seconds: float, sample_rate: int, p
         The picture, a png file.
     """
     num_columns = max(len(row) for row in rows.values())
-    top = max(x.max() for row in rows.values() for x in row)
+    top = max(SILENCE_DB, *(x.max() for row in rows.values() for x in row))
     figure, axes = plt.subplots(
         len(rows),
         num_columns,

@@ -196,9 +196,30 @@ def test_what_is_compared_with_is_kept_and_read(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--manifest", "a.csv", "--mixture", "both"], "--mixture would change nothing: a manif"),
+        (["--manifest", "a.csv", "--num_test", "7"], "--num_test would change nothing"),
+        (["--rooms", "nowhere"], "--rooms would change nothing: only a manifest, --conditions"),
+        (["--noise_folder", "nowhere"], "--noise_folder would change nothing"),
+    ],
+)
+def test_options_of_an_evaluation_that_would_change_nothing(words, message, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--data_folder", ".", *words])
+    assert message in capsys.readouterr().err
+
+
+def test_options_that_a_variant_has_no_use_for(tmp_path):
+    words = ["hparams/wide.yaml", "--data_folder", ".", "--output_folder", tmp_path / "out"]
+    message = refusal(train.main, *words, "--block_weight", "0.4")
+    assert "--block_weight would change nothing: what takes it in hparams/shipped.yaml" in message
+
+
 def test_items_with_a_silent_source_have_no_bands_to_draw(capsys):
     scores = pd.DataFrame({"duration": [1.0], "leak": [-30.0]}, index=["one-voice"])
-    evaluate.report(scores, None, Namespace(output=Path("results.csv"), bands=True))
+    evaluate.report(scores, None, Namespace(model="a", output=Path("results.csv"), bands=True))
     printed = capsys.readouterr().out
     assert "leak" in printed and "Picture" not in printed
 

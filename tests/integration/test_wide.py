@@ -40,6 +40,7 @@ def trained(narrow, tmp_path_factory) -> Path:
     keys = {**TINY, **SIZES, "upper_channels": 8, "ckpt_interval_steps": 1}
     keys |= {"data_folder": corpus, "output_folder": folder / "results", "start_from": narrow}
     keys |= {"source_weights": "null", "cache_folder": folder / "cache"}
+    del keys["rates"]  # of the narrow model's loss
     options = ["hparams/wide.yaml", *(w for k, v in keys.items() for w in (f"--{k}", str(v)))]
     killed = scripts.run(PROBE, "kill", folder, *options)
     assert killed.returncode == -signal.SIGKILL

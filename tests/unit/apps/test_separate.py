@@ -128,6 +128,14 @@ def test_inputs_of_one_name_are_both_written(shell, tmp_path):
     assert all(Path(name).is_file() for name in out)
 
 
+def test_inputs_that_would_meet_all_the_same_are_refused(tmp_path):
+    names = [tmp_path / name for name in ("a.wav", "a.flac", "a_wav.ogg")]
+    for path in names:
+        soundfile.write(path, np.zeros(100), 8000)
+    with pytest.raises(ValueError, match="2 recordings would be written as a_wav"):
+        separate.find_recordings(names)
+
+
 def test_the_next_file_follows_one_that_fails(shell, tmp_path):
     bad = tmp_path / "notes.wav"
     bad.write_text("not audio")
@@ -186,9 +194,8 @@ def test_an_interrupt_leaves_nothing(shell, tmp_path, monkeypatch):
 
     monkeypatch.setattr(interface, "write_voices", interrupted)
     code, out, err = shell(noise(tmp_path / "talk.wav"))
-    assert (code, out) == (130, []) and err == [
-        "interrupted: no voices of the file in work were written"
-    ]
+    told = "interrupted: what is told above is done, the file in work is not"
+    assert (code, out, err) == (130, [], [told])
 
 
 @pytest.mark.parametrize(
@@ -260,6 +267,8 @@ def test_names_that_are_long(shell, tmp_path):
     assert code == 0 and Path(out[0]).is_file()
     code, out, err = shell(noise(too_long))
     assert (code, out, len(err)) == (1, [], 1) and "is too long: 256 bytes, 255 are" in err[0]
+    code, out, err = shell(tmp_path / ("x" * 300), long, "--force")  # no file can have it
+    assert (code, len(out)) == (1, 2) and "is too long: 311 bytes" in err[0]
 
 
 def test_names_that_are_not_utf_8(model_folder, tmp_path, monkeypatch):

@@ -156,6 +156,38 @@ def test_truncated_files_are_told_and_whole_ones_are_not(tmp_path, caplog, endin
     assert problem == "not readable as audio, or truncated"
 
 
+@pytest.fixture
+def longer(tmp_path) -> dict[str, Path]:
+    """Recordings of 8 s of which libsndfile reads less, or says that they are cut."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(64_000)
+    for ending in ("mp3", "ogg"):
+        soundfile.write(tmp_path / f"half.{ending}", noise, 16000)
+        half = (tmp_path / f"half.{ending}").read_bytes()
+        (tmp_path / f"joined.{ending}").write_bytes(2 * half)
+    quiet_end = np.append(noise, np.zeros(64_000))  # frames of a variable rate: a wrong guess
+    soundfile.write(tmp_path / "bare.mp3", quiet_end, 16000)
+    whole = (tmp_path / "bare.mp3").read_bytes()
+    assert b"Xing" in whole[:1000]
+    (tmp_path / "bare.mp3").write_bytes(whole.replace(b"Xing", bytes(4), 1))
+    return {name: tmp_path / name for name in ("joined.mp3", "joined.ogg", "bare.mp3")}
+
+
+@pytest.mark.parametrize("name", ["joined.mp3", "joined.ogg", "bare.mp3"])
+def test_what_goes_on_behind_the_length_that_is_told_is_read(longer, caplog, name):
+    pytest.importorskip("av")
+    assert len(read(longer[name])) / 16000 == pytest.approx(8, abs=0.2)
+    assert count_frames(longer[name]) == len(read(longer[name])) and not caplog.text
+    found = scan(longer[name].parent, [name], 8000, str)
+    assert found["problem"].item() == "" and found["duration"].item() == pytest.approx(8, abs=0.2)
+
+
+def test_without_pyav_it_is_said_that_there_may_be_more(longer, caplog, monkeypatch):
+    monkeypatch.setattr("sfsrnet_modules.common.decoding.is_installed", lambda: False)
+    for path in longer.values():
+        assert len(read(path)) > 0 and len(read(path)) > 0
+        assert caplog.text.count(f"{path} may be longer than what is read of it") == 1
+
+
 @pytest.mark.parametrize("gain", [-1.0, -0.8, -0.4])
 def test_channels_that_cancel_each_other(tmp_path, caplog, gain):
     path = tmp_path / "poles.wav"

@@ -94,6 +94,16 @@ def test_recordings_of_phones_are_decoded(tmp_path):
     np.testing.assert_array_equal(read_audio(path, 44100, 0.5, 1000), whole[22050:23050])
 
 
+def test_no_room_for_what_is_decoded_is_told(tmp_path, monkeypatch):
+    def full(*_) -> None:
+        raise AssertionError  # what soundfile does where fewer bytes are written
+
+    path = m4a(tmp_path / "memo.m4a", np.zeros(8000), 8000)
+    monkeypatch.setattr(sf.SoundFile, "write", full)
+    with pytest.raises(ValueError, match=r"memo\.m4a can't be read as audio: there is no room"):
+        open_audio(path)
+
+
 def test_the_way_out_of_what_nothing_reads(tmp_path, monkeypatch):
     path = m4a(tmp_path / "memo.m4a", np.zeros(8000), 8000)
     (tmp_path / "noise.wav").write_bytes(np.random.default_rng(0).bytes(50_000))
