@@ -109,7 +109,7 @@ def score_conditions(separator: SFSRNetSeparation, args: argparse.Namespace) -> 
 def report(scores: pd.DataFrame, others: pd.DataFrame | None, args: argparse.Namespace) -> None:
     """Print what the scores come to, and where they are."""
     hours = scores["duration"].sum() / 3600
-    print(f"{args.model}")
+    print(args.model)
     print(f"{len(scores)} mixtures ({hours:.2f} h), means with 95 % intervals over them:")
     print(summarise(scores).round(3).to_string())
     if others is not None:

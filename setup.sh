@@ -13,11 +13,9 @@ python=${PYTHON:-python3}
     exit 1
 }
 version() { "$1" -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null; }
-made() { .venv/bin/python -m pip --version >/dev/null 2>&1; }
-# none there, one half made, or one of another Python than is asked for
-if ! made || [ -n "${PYTHON:-}" ] && [ "$(version .venv/bin/python)" != "$(version "$python")" ]; then
-    "$python" -m venv --clear .venv
-fi
+made() { .venv/bin/python -m pip --version >/dev/null 2>&1; }  # not one half made
+asked_for() { [ -z "${PYTHON:-}" ] || [ "$(version .venv/bin/python)" = "$(version "$python")" ]; }
+{ made && asked_for; } || "$python" -m venv --clear .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 echo "PyTorch ..."

@@ -113,9 +113,8 @@ def report(model: FullBand, mixtures: FixedMixtures, scores: pd.DataFrame) -> st
         for name, label in names.items()
     ]
     gains = {n: scores[n] - scores[n + "_share"] for n in ("snr", "all")}
-    by_source = mixtures.rows.get(
-        "source", pd.Series(["one folder"] * len(mixtures))
-    ).value_counts()
+    sources = mixtures.rows.get("source", pd.Series("one folder", mixtures.rows.index))
+    by_source = sources.value_counts()
     macs = macs_per_second(model, model.sample_rate)
     low_macs = macs_per_second(model.narrow, model.narrow.sample_rate)
     return REPORT.format(

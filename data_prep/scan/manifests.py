@@ -20,7 +20,7 @@ NAMES = ("pool.csv", "noise.csv", "train.csv", "valid.csv", "test.csv")
 TRAINING, HELD_OUT = ("pool.csv", "train.csv"), ("valid.csv", "test.csv")
 STATE = "prepared.json"
 ACOUSTICS = "acoustics.json"  # what mixtures were given afterwards: rooms and noise
-VERSION = 4  # of what is written; raise it when the same arguments give other manifests
+VERSION = 5  # of what is written; raise it when the same arguments give other manifests
 
 
 def is_prepared(output_folder: Path, state: dict) -> bool:

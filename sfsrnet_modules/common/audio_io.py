@@ -145,11 +145,10 @@ def open_audio(path: str | os.PathLike) -> AudioFile:
         if error.code == FORMAT_UNKNOWN or is_packed(path):
             return _decoded(path)
         raise _unreadable(path, error) from error
-    if goes_on(path, file.format):
-        if decoding.is_installed():
-            file.close()
-            return _decoded(path)
-        _tell_of_the_rest(os.fspath(path))
+    whole = _whole(path) if goes_on(path, file.format) else None
+    if whole is not None:
+        file.close()
+        return whole
     if file.frames == 0 and (place := _unwritten_length(path)):
         file.close()
         return AudioFile(path, _with_length(path, place))
@@ -240,11 +239,23 @@ def _decoded(path: str | os.PathLike) -> AudioFile:
         raise AudioError(f"{_printable(path)} can't be read as audio: {error}") from error
 
 
+def _whole(path: str | os.PathLike) -> AudioFile | None:
+    """Open what goes on behind what libsndfile reads; where that can't be, say so."""
+    reason = decoding.WHOLE
+    if decoding.is_installed():
+        try:
+            return AudioFile(path, decode(path))
+        except OSError as error:
+            reason = str(error)
+    _tell_of_the_rest(os.fspath(path), reason)
+    return None
+
+
 @cache  # once a file
-def _tell_of_the_rest(path: str) -> None:
+def _tell_of_the_rest(path: str, reason: str) -> None:
     logger.warning(
         f"{_printable(path)} may be longer than what is read of it, as libsndfile guesses its "
-        f"length or reads the first of several parts: {decoding.WHOLE}"
+        f"length or reads the first of several parts: {reason}"
     )
 
 

@@ -188,6 +188,16 @@ def test_without_pyav_it_is_said_that_there_may_be_more(longer, caplog, monkeypa
         assert caplog.text.count(f"{path} may be longer than what is read of it") == 1
 
 
+def test_what_pyav_cannot_decode_is_read_as_far_as_libsndfile_does(longer, caplog, monkeypatch):
+    def broken(path) -> None:
+        raise OSError("it can't be decoded")
+
+    monkeypatch.setattr(audio_io, "decode", broken)
+    monkeypatch.setattr("sfsrnet_modules.common.decoding.is_installed", lambda: True)
+    assert len(read(longer["joined.ogg"])) == 64_000
+    assert "joined.ogg may be longer" in caplog.text and "it can't be decoded" in caplog.text
+
+
 @pytest.mark.parametrize("gain", [-1.0, -0.8, -0.4])
 def test_channels_that_cancel_each_other(tmp_path, caplog, gain):
     path = tmp_path / "poles.wav"
