@@ -20,6 +20,7 @@ logger = get_logger(__name__)
 ENDINGS = {f".{name.lower()}" for name in soundfile.available_formats()} - {".raw"}
 ENDINGS |= {".aif", ".aifc", ".oga", ".opus", ".snd", ".sph"}  # of recordings that libsndfile reads
 BLOCK = 2**18  # samples of all channels that are read at once: 1 MB
+FLAC_BLOCK = 2**12  # frames: where a FLAC file is broken, what was to be read with that is lost
 UNKNOWN = 2**62  # frames; libsndfile gives 2^63 - 1 where a header states no length
 # After a seek they decode other samples than from the beginning, for seconds at times.
 INEXACT = {"MPEG_LAYER_III", "OPUS", "VORBIS"}
@@ -79,7 +80,7 @@ class AudioFile(soundfile.SoundFile):
     def is_truncated(self) -> bool:
         """Whether the file is shorter than its header says. It is certain at its end."""
         ended_early = self.length is not None and self._at_end and self.frames_read < self.length
-        return bool(ended_early or TRUNCATED.search(self.extra_info))
+        return bool(ended_early or self._broken or TRUNCATED.search(self.extra_info))
 
     def seekable(self) -> bool:
         """Return False: soundfile would seek after each read."""
@@ -90,14 +91,17 @@ class AudioFile(soundfile.SoundFile):
         try:
             block = super().read(frames, dtype, always_2d)
         except soundfile.LibsndfileError as error:
-            raise _unreadable(self.path, error) from error
+            if self.format != "FLAC" or not self.frames_read:
+                raise _unreadable(self.path, error) from error
+            self._broken, block = True, np.empty((0, self.channels), dtype)
         self.frames_read += len(block)
         self._at_end = len(block) < frames
         return block
 
     def read_blocks(self, dtype: str = "float32") -> Iterator[np.ndarray]:
         """Read all that follows, [frames, channels] each."""
-        while len(block := self.read(max(BLOCK // self.channels, 1), dtype)):
+        size = FLAC_BLOCK if self.format == "FLAC" else max(BLOCK // self.channels, 1)
+        while len(block := self.read(size, dtype)):
             yield block
 
     def go_to(self, frame: int) -> None:
@@ -111,7 +115,7 @@ class AudioFile(soundfile.SoundFile):
         while self.frames_read < frame and not self._at_end:
             self.read(min(frame - self.frames_read, BLOCK))
 
-    _at_end = False
+    _at_end = _broken = False
 
 
 def open_audio(path: str | os.PathLike) -> AudioFile:

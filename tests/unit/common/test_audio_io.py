@@ -139,7 +139,7 @@ def test_a_wav_that_is_empty_stays_so(tmp_path):
         read(path)
 
 
-ENDINGS_CUT = ["wav", "mp3", "ogg", "aiff", "au", "w64", "rf64"]
+ENDINGS_CUT = ["wav", "flac", "mp3", "ogg", "aiff", "au", "w64", "rf64"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS_CUT)
