@@ -59,7 +59,7 @@ def test_a_run_goes_on_at_the_rate_that_it_is_given(corpus, tmp_path):  # noqa: 
         done = train(corpus, tmp_path, lr=lr, number_of_epochs=epochs, **keys)
         assert done.returncode == 0, done.stderr
     assert figures(tmp_path, "lr") == [0.001, 0.0005]
-    assert "lr is 0.0005 from here on, it was 0.001" in done.stdout
+    assert "lr is 0.0005 (plateau) from here on, it was 0.001 (plateau)" in done.stdout
 
 
 @pytest.mark.parametrize(

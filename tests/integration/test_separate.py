@@ -96,7 +96,7 @@ def test_ctrl_c_in_the_middle(model_folder, tmp_path):
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted: no voices of the file in work were written\n"
+    assert err == "interrupted: what is told above is done, the file in work is not\n"
     assert list(output.iterdir()) == []
 
 
