@@ -171,10 +171,10 @@ def _measure(path: Path, sample_rate: int, measure: str, padded: bool) -> dict:
             energy += float(np.square(block[:, 0]).sum())
             if measure == "lufs":
                 blocks.append(block[:, 0])
-            loud = np.flatnonzero(block[:, 0])
-            end = num_frames + loud[-1] + 1 if len(loud) else end
+            if padded and block[:, 0].any():
+                end = num_frames + int(np.flatnonzero(block[:, 0])[-1]) + 1
             num_frames += len(block)
-        num_frames = int(end) if padded else num_frames
+        num_frames = end if padded else num_frames
         with np.errstate(divide="ignore"):
             rms_db = float(10 * np.log10(energy / max(num_frames, 1)))
         level_db = rms_db

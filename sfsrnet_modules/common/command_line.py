@@ -37,6 +37,7 @@ OF_OTHERS = (
     "compile_using_dynamic_shape_tracing",
     "data_parallel_backend",
 )
+REFUSED = dict.fromkeys(OLD_LAUNCHERS, LAUNCHED) | dict.fromkeys(OF_OTHERS, UNUSED)
 POSITIVE = ("batch_size", "blocks", "segment", "items_per_epoch", "grad_accumulation_factor")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?\.inf", re.I)
 
@@ -78,9 +79,9 @@ def parse_arguments(arguments: list[str]) -> tuple[str, RunOptions, dict[str, st
         )
     hparams_file, *words = arguments
     options = pairs(words)
-    for keys, message in ((OLD_LAUNCHERS, LAUNCHED), (OF_OTHERS, UNUSED)):
-        for key in options.keys() & set(keys):
-            raise ValueError(message.format(key))
+    for key in options:
+        if key in REFUSED:
+            raise ValueError(REFUSED[key].format(key))
     run_options = {key: options.pop(key) for key in list(options) if key in RUN_OPTIONS}
     overrides = {key: _as_yaml(_one_value(key, values)) for key, values in options.items()}
     for key in POSITIVE:
