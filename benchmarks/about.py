@@ -56,3 +56,10 @@ def table(header: list[str], rows: list[list]) -> str:
     """A table in markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def write_above(path: Path, text: str, heading: str) -> None:
+    """Write a report; what a file has from a heading on stays: others' and earlier figures."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, found, others = before.partition(f"\n{heading}")
+    path.write_text(f"{text}{found}{others}", encoding="utf-8")

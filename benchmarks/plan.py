@@ -21,7 +21,7 @@ import sfsrnet_modules  # noqa: F401  first: lets speechbrain be imported on CPU
 # isort: split
 import torch
 
-from benchmarks.about import processor, provenance, table
+from benchmarks.about import processor, provenance, table, write_above
 from benchmarks.step import build, peak_memory, timed_step
 from sfsrnet_modules.common.command_line import pairs
 from sfsrnet_modules.common.hparams import load_hparams, one_line_errors
@@ -289,9 +289,7 @@ def main(arguments: list[str] | None = None) -> None:
             text += fitting(steps, options, args.minutes, time.monotonic() - begin)
     print(text)
     if args.output is not None:
-        before = args.output.read_text(encoding="utf-8") if args.output.exists() else ""
-        _, heading, others = before.partition("\n## On one ")  # another device's stays
-        args.output.write_text(f"{text}{heading}{others}", encoding="utf-8")
+        write_above(args.output, text, "## On one ")
 
 
 def _precision() -> str:

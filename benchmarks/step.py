@@ -300,13 +300,10 @@ def main() -> None:
         parser.error("name the other checkout: --against PATH")
     text = report(arguments.shapes, arguments.against.resolve(), arguments.steps, options)
     print(text)
-    from benchmarks.about import ROOT
+    from benchmarks.about import ROOT, write_above
 
-    path = ROOT / "benchmarks/step.md"
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    _, heading, others = before.partition("\n## ")  # of another device, and of earlier code
     title = "# What a training step costs\n\n"
-    path.write_text(f"{title}{text}{heading}{others}", encoding="utf-8")
+    write_above(ROOT / "benchmarks/step.md", title + text, "## ")
 
 
 if __name__ == "__main__":
