@@ -147,13 +147,14 @@ def draw_curves(folders: list[Path], picture: Path) -> Path:
         name = f"{folder.parent.name}/{folder.name}" if len(folders) > 1 else ""
         for column in curves.filter(regex="^valid si_snr_i").columns:
             label = f"{name} {column.removeprefix('valid ')}".strip()
-            scores.plot(curves.index, curves[column], label=label)
+            scores.plot(curves.index, curves[column], ".-", label=label)
         for column in curves.filter(regex="^train (block|sr)").columns:
             label = f"{name} {column.removeprefix('train ')}".strip()
-            terms.plot(curves.index, curves[column], label=label)
+            terms.plot(curves.index, curves[column], ".-", label=label)
     scores.set(xlabel="epoch", ylabel="dB", title="Validation: SI-SNRi")
     terms.set(xlabel="epoch", ylabel="dB", title="Training: SI-SNR of each term of the loss")
     for axes in (scores, terms):
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.savefig(picture, dpi=120)

@@ -42,6 +42,13 @@ def test_curves_are_drawn(training, tmp_path, capsys):
     assert plt.imread(tmp_path / "curves.png").std() > 0.05
 
 
+def test_epochs_are_whole_numbers(training, tmp_path, monkeypatch):
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    draw_curves([training], tmp_path / "curves.png")
+    for axes in plt.gcf().axes:
+        assert len(axes.get_xticks()) and all(tick == round(tick) for tick in axes.get_xticks())
+
+
 def test_trainings_without_an_epoch_are_refused_in_one_line(tmp_path):
     with pytest.raises(ValueError, match="give the output folder"):
         draw_curves([tmp_path], tmp_path / "curves.png")
