@@ -53,8 +53,9 @@ chaos: setup  # trainings killed, starved and damaged at random moments: benchma
 	$(BIN)/python -m benchmarks.chaos
 
 ablation: setup  # the paper's tables at a small size, DATA=folder of speech: results/ablation.md
-	for table in 3 open sr 4 size; do $(BIN)/python -m benchmarks.ablation --table $$table --ema 0.99 \
-	    --data_folder $(DATA) --folder results/ablation --output results/ablation.md || exit 1; done
+	for table in 3 open sr 4 size; do $(BIN)/python -m benchmarks.ablation --table $$table --steps 300 \
+	    --seeds 1234 5678 9012 --ema 0.99 --num_workers 0 --data_folder $(DATA) \
+	    --folder results/ablation --output results/ablation.md || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check .

@@ -17,20 +17,19 @@ HEAD = """\
 # Ablation
 
 Written by `python -m benchmarks.ablation`. Rows of a table have the same seeds, data, mixtures and
-steps ("equal time": as many as take the time of the others); no speaker whose mixtures are scored
-is trained on. Every table says whether those are the validation speakers, on whom choices are made,
-or, as in the first tables, the test speakers. SI-SNRi in dB with its 95 % interval over the
-items (of all seeds), and with the least and most of the seeds' means. "Difference" is to the
-row in bold, item by item. "Paper" is another task: the paper's own figures, models of 26 to 59 M
-parameters trained 100 epochs on WSJ0-2mix; only their order can be compared with ours. G MAC and ms
-are for a second of audio. Where a row is empty, the reason stands below its table.
+steps ("equal time": as many as take the time of the others), and are scored on mixtures of the
+validation speakers, on whom choices are made. SI-SNRi in dB with its 95 % interval over the items
+(of all seeds), and with the least and most of the seeds' means. "Difference" is to the row in bold,
+item by item, of the seeds that both have. "Paper" is another task: the paper's own figures, models
+of 26 to 59 M parameters trained 100 epochs on WSJ0-2mix; only their order can be compared with
+ours. G MAC and ms are for a second of audio. Where a row is empty, the reason stands below its
+table.
 
 ![Every row's difference to the row in bold, the black dot](ablation.png)
 """
 # of the runs' folder: of every table and device the models' times, of one run
 MS = "milliseconds.json"
 SCORES = "validation_results.csv"  # of a run's folder
-OLD_SCORES = "old_test_results.csv"  # of runs that were scored on test speakers
 DEVICES = {"cpu": "ms", "cuda": "ms on a GPU"}
 HEADER = ["row", "SI-SNRi", "seeds", "difference", "before SR", "M parameters", "G MAC", "minutes"]
 NOT_ALWAYS = [
@@ -120,11 +119,8 @@ def finished(folder: Path) -> dict[str, dict]:
     runs = {}
     for path in sorted(folder.glob("*/run.json")):
         run = _read(path)
-        if run["outcome"] == "done":
-            for name, speakers in ((SCORES, "validation"), (OLD_SCORES, "test")):
-                if (path.parent / name).is_file():
-                    scores = read_results(path.parent / name)
-                    runs[path.parent.name] = run | {"scores": scores, "speakers": speakers}
+        if run["outcome"] == "done" and (path.parent / SCORES).is_file():
+            runs[path.parent.name] = run | {"scores": read_results(path.parent / SCORES)}
     return runs
 
 
@@ -201,14 +197,13 @@ def _provenance(folder: Path, name: str, keys: list[str]) -> str:
     runs = [run for key in keys for run in finished(folder / key).values()]
     told = {
         key: ", ".join(sorted({str(run[key]) for run in runs}))
-        for key in ("steps", "extra", "commit", "machine", "speakers")
+        for key in ("steps", "extra", "commit", "machine")
     }
     parts = [f"Nothing of table {name} has been trained yet."]
     if runs:
         options = f"--data_folder SPEECH --steps {told['steps']} {told['extra']}".strip()
         command = f"`python -m benchmarks.ablation --table {name} {options}`"
         parts = [f"{command}, commit {told['commit']}, {told['machine']}."]
-        parts.append(f"Scored on {told['speakers']} speakers.")
     if any(ROWS[key].file not in OF_SMALL for key in keys):
         parts.append(f"Rows of other files take {', '.join(AS_SMALL)} from `{SMALL}`.")
     return " ".join(parts)
