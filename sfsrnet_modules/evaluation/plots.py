@@ -145,12 +145,10 @@ def draw_curves(folders: list[Path], picture: Path) -> Path:
     for folder in folders:
         curves = read_curves(folder / LOG)
         name = f"{folder.parent.name}/{folder.name}" if len(folders) > 1 else ""
-        for column in curves.filter(regex="^valid si_snr_i").columns:
-            label = f"{name} {column.removeprefix('valid ')}".strip()
-            scores.plot(curves.index, curves[column], ".-", label=label)
-        for column in curves.filter(regex="^train (block|sr)").columns:
-            label = f"{name} {column.removeprefix('train ')}".strip()
-            terms.plot(curves.index, curves[column], ".-", label=label)
+        for axes, stage, shown in ((scores, "valid", "si_snr_i"), (terms, "train", "(block|sr)")):
+            for column in curves.filter(regex=f"^{stage} {shown}").columns:
+                label = f"{name} {column.removeprefix(f'{stage} ')}".strip()
+                axes.plot(curves.index, curves[column], ".-", label=label)
     scores.set(xlabel="epoch", ylabel="dB", title="Validation: SI-SNRi")
     terms.set(xlabel="epoch", ylabel="dB", title="Training: SI-SNR of each term of the loss")
     for axes in (scores, terms):
